@@ -19,9 +19,9 @@ from fornix.compile.convolution import Convolution, Groups, Spatial, convolution
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of, useful_lanes
 from fornix.compile.nest import Block, Edge, Line, Nest, Patch, Put, Span, Taps
 from fornix.compile.phases import phases
-from fornix.compile.schedule.ahead import AHEAD_BYTES
 from fornix.compile.schedule.chunks import chunked
-from fornix.compile.schedule.direct_boxes import MARGIN, Box, box_of, image_bytes
+from fornix.compile.schedule.direct_boxes import MARGIN, Box, box_of
+from fornix.compile.schedule.held import Held, held_weights
 from fornix.compile.schedule.inside import Extent, data_of, taps_of
 from fornix.compile.schedule.packing import (
     Order,
@@ -54,7 +54,7 @@ from fornix.compile.schedule.square_images import (
 from fornix.compile.schedule.square_rows import Joined, in_whole_boxes, joined_rows, square_box
 from fornix.compile.schedule.whole_groups import with_whole_groups
 from fornix.compile.schedule.winograd import Stage, winograd_algorithm, winograd_stages
-from fornix.compile.target import LINE_BYTES, Target
+from fornix.compile.target import Target
 from fornix.dtype import FLOAT32, INT32
 from fornix.ir.dim import DimLike, known, minimum
 from fornix.ir.loops import (
@@ -91,8 +91,6 @@ MAX_CHUNKS = 64
 """Pieces of work that threads take: enough to share among 16."""
 MAX_PRODUCTS = 512
 """That are written out so that those with the padding beside rows can be left out."""
-NEAR_BYTES = 2 << 10
-"""How far ahead of its use a panel is asked for that is used once; see bench/micro conv."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +246,8 @@ def _in_boxes(
     width = None if given.filters % lanes == 0 else given.filters - place + lane.dim
     is_once = is_square and (box.rows, box.pixels) == (1, pixels.extent) and rows is None
     filters = block, lane, lanes, width
-    held = None if not is_once and _keeps_weights(c, given, box, target) else pack.buffer
+    of = given.axis, panels
+    held = held_weights(c, given.filters, box, of, pack.buffer, target, is_once=is_once)
     if of_words is not None:
         own, body = exact(of_words, image, weights, sum_)
         plain = _with_sum(c, own, body, around, (which, block, lane))
@@ -465,27 +464,6 @@ def _with_sum(
     return Store(store.buffer, store.axes, store.address, value)
 
 
-def _keeps_weights(c: Convolution, given: Groups, box: Box, target: Target) -> bool:
-    """Whether pixels are the outer loops and all weights pass for each: they stay in the cache.
-
-    Else each panel of weights stays, and all pixels pass; where both ways read as much from beyond
-    the second cache, less passes from there, and weights from beyond are asked for ahead.
-    """
-    size = c.sum.dtype.bits // 8
-    terms = math.prod(likely(a.extent) for a in c.sum.axes)
-    weights = terms * given.filters * size
-    image = image_bytes(c)
-    pixels = math.prod(likely(s.out.extent) for s in c.spatial)
-    boxes = max(1, pixels // (box.rows * box.pixels))
-    panels = max(1, given.filters * size // target.vector_bytes // box.blocks)
-    room = target.l2_bytes // 2
-    by_pixels = image + weights * (boxes if weights > room else 1)
-    by_weights = weights + image * (panels if image > room else 1)
-    if by_pixels == by_weights and weights >= AHEAD_BYTES:
-        return boxes * weights <= panels * image
-    return by_pixels <= by_weights
-
-
 def _nest(
     c: Convolution,
     store: Store,
@@ -493,7 +471,7 @@ def _nest(
     around: _Loops,
     box: Box,
     filters: tuple[Variable, Variable, int, DimLike | None],
-    held: Buffer | None,
+    held: Held | None,
 ) -> Nest:
     """The loops around the boxes; ``held`` are weights of which each panel stays in the cache."""
     block, lane, lanes, width = filters
@@ -519,17 +497,15 @@ def _nest(
     panels = [around.panels]
     if isinstance(wide, int) or box.square:
         turn, span = turns(around.pixels, box.pixels)
-        axes = [*lead, turn, *panels] if held is None else [lead[0], *panels, *lead[1:], turn]
-        passes = (*lead[1:], turn, *sum_.loops)
-        ahead = (
-            ()
-            if held is None
-            else _ahead(held, around, passes, len(sum_.loops), is_square=box.square > 0)
-        )
+        passing = (*lead[1:], turn)
+        ahead = () if held is None else held.ahead(passing, sum_.loops)
         whole = patch(*rows, *([] if span is None else [span]), ahead=ahead)
         if around.marks is not None:
             whole = replace_fields(whole, ways=around.marks.ways(turn.dim, rows))
+        axes = [*lead, turn, *panels]
         body: Block = (whole,)
+        if held is not None:
+            axes, body = held.order(passing, body)
     else:
         piece = pieces(around.pixels)
         lead += [] if rows else [piece]
@@ -541,32 +517,6 @@ def _nest(
     beside = () if around.marks is None else (around.marks.store.buffer,)
     is_float = store.value.dtype is FLOAT32
     return Nest("convolution", (chunks,), lanes, most, beside=beside, drops_subnormal=is_float)
-
-
-def _ahead(
-    weights: Buffer, around: _Loops, turns: Sequence[Variable], loops: int, *, is_square: bool
-) -> tuple[Line, ...]:
-    """The lines of the next panel of ``weights`` that one of the ``turns`` with this one asks for.
-
-    Each asks for its part, so that the panel comes from memory as evenly as time passes. Where an
-    axis is of open length, which is that of batches, all of its values ask for the same. A panel
-    that one box reads, in the last ``loops``, passes the cache: what is read soon is asked for.
-    """
-    count = 1
-    number: DimLike = 0
-    for axis in turns:
-        if isinstance(axis.extent, int):
-            count, number = count * axis.extent, number * axis.extent + axis.dim
-    elements, size = known(weights.elements), weights.dtype.bits // 8
-    if elements is None or elements * size < AHEAD_BYTES:
-        return ()
-    panel = elements // math.prod(known(a.extent) or 1 for a in (around.groups, around.panels))
-    part = -(-panel // count)
-    this = around.groups.dim * around.panels.extent + around.panels.dim
-    steps = math.prod(known(a.extent) or 1 for a in turns[-loops:])
-    is_once = is_square and count == steps
-    first = this * panel + number * part + (NEAR_BYTES // size if is_once else panel)
-    return tuple((weights, first + k) for k in range(0, part, LINE_BYTES // size))
 
 
 def _inside(c: Convolution, sum_: Order, spans: Sequence[Span]) -> tuple[Taps, ...]:
