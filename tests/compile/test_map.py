@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from fornix import ops
 from fornix.compile.axes import flips, settled
-from fornix.compile.nest import ChunkedLanes, Chunks
+from fornix.compile.nest import Block, ChunkedLanes, Chunks, Lanes, Loop
 from fornix.compile.schedule.map import map_nest, normal
 from fornix.dtype import BOOL, FLOAT32, UINT8, DType
 from fornix.ir.buffer import Buffer
@@ -381,3 +382,58 @@ def test_rows_may_be_read_from_their_ends(
         one, other = runner.run({"x": data}, {"N": extent})
         assert np.array_equal(one, data[:, ::-1])
         assert np.array_equal(other, np.pad(data[:, ::-1], ((0, 0), (2, 3))))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_pixels_that_lie_side_by_side_are_one_row(
+    channels: int, level: str, rng: np.random.Generator
+) -> None:
+    """But for those that are mirrored, whose channels keep their order."""
+    data, n = rng.standard_normal((2, 9, 37, channels), np.float32), symbol("N", 1)
+    x = tensor("x", (n, *data.shape[1:]), FLOAT32)
+
+    def mirrored(i: DimLike, j: DimLike, k: DimLike, c: DimLike) -> Scalar:
+        parts = [(apply("lt", index(k), 3), 3 - k), (apply("lt", index(k), 40), k - 3)]
+        value = x[i, j, 75 - k, c]
+        for is_it, place in reversed(parts):
+            value = select(is_it, guarded(x[i, j, place, c], is_it), value)
+        return value
+
+    y = compute((n, 9, 42, channels), mirrored)
+    (found,) = Runner([y], target(level), chunks=3).run({"x": data}, {"N": 2})
+    wanted = np.pad(data, ((0, 0), (0, 0), (3, 2), (0, 0)), mode="reflect")
+    np.testing.assert_array_equal(found.reshape(wanted.shape), wanted)
+    buffer = stored(y).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    assert 37 * channels in [*_rows(map_nest(normal(buffer.source), 16).body)]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_borders_are_parts_of_rows_that_have_all_channels_inside(
+    level: str, rng: np.random.Generator
+) -> None:
+    """Pixels of three channels that are laid apart ask for the border outside of vectors."""
+    h, w = symbol("H", 1), symbol("W", 1)
+    x = tensor("x", (h, w, 3), FLOAT32)
+    y = compute((3, h, w + 20), lambda c, i, j: x.get((i, j - 10, c), 0.5))
+    runner = Runner([y], target(level), chunks=3)
+    for height, width in ((1, 1), (3, 40), (5, 7)):
+        data = rng.standard_normal((height, width, 3), np.float32)
+        (found,) = runner.run({"x": data}, {"H": height, "W": width})
+        wanted = np.pad(data, ((0, 0), (10, 10), (0, 0)), constant_values=0.5).transpose(2, 0, 1)
+        np.testing.assert_array_equal(found.reshape(wanted.shape), wanted)
+    buffer = stored(y).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    assert [*_rows(map_nest(normal(buffer.source), 16).body)] == [10, w, 10]
+
+
+def _rows(body: Block) -> Iterator[DimLike]:
+    """How long the rows are that are written in vectors."""
+    for statement in body:
+        if isinstance(statement, Lanes):
+            yield statement.axis.extent
+        elif isinstance(statement, Chunks | Loop):
+            yield from _rows(statement.body)

@@ -474,3 +474,39 @@ def test_what_is_turned_stays_in_a_row_if_it_is_small_or_joins_none() -> None:
         u = Neg (t)
         y = Softmax (u)
     }""") == ["Transpose Neg Softmax"]
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge"])
+def test_what_is_turned_is_stored_ahead_of_what_chooses_and_behind_it(mode: str) -> None:
+    """Tiles are turned of what lies in memory, not of elements that are each asked for."""
+    pads = "int64[8] p = {0, 0, 1, 1, 0, 0, 1, 1}"
+    assert groups(f"""f (float[1, 32, 64, 64] x) => (float[1, 66, 66, 32] y) <{pads}> {{
+        t = Pad <mode = "{mode}"> (x, p)
+        y = Transpose <perm = [0, 2, 3, 1]> (t)
+    }}""") == ["Pad", "Transpose"]
+    assert groups(f"""f (float[1, 64, 64, 32] x) => (float[1, 32, 66, 66] y) <{pads}> {{
+        t = Transpose <perm = [0, 3, 1, 2]> (x)
+        u = Neg (t)
+        y = Pad <mode = "{mode}"> (u, p)
+    }}""") == ["Transpose", "Neg Pad"]
+    assert groups(f"""f (float[1, 4, 8, 8] x) => (float[1, 10, 10, 4] y) <{pads}> {{
+        t = Pad <mode = "{mode}"> (x, p)
+        y = Transpose <perm = [0, 2, 3, 1]> (t)
+    }}""") == ["Pad Transpose"]
+
+
+def test_rows_that_are_turned_stay_with_what_asks_little_or_reads_few_of_them() -> None:
+    parts = "float[1, 84, 1600] a, float[1, 84, 400] b, float[1, 84, 100] c"
+    assert groups(f"""f ({parts}) => (float[1, 2100, 84] y) {{
+        t = Concat <axis = 2> (a, b, c)
+        y = Transpose <perm = [0, 2, 1]> (t)
+    }}""") == ["Concat", "Transpose"]
+    assert groups("""f (float[1, 84, 1600] a, float[1, 84, 400] b) => (float[1, 2000, 84] y) {
+        t = Concat <axis = 2> (a, b)
+        y = Transpose <perm = [0, 2, 1]> (t)
+    }""") == ["Concat Transpose"]
+    assert groups("""f (float[1, 8, 256, 256] x) => (float[1, 128, 128, 8] y)
+        <float[4] s = {1.0, 0.25, 0.25, 1.0}> {
+        t = Transpose <perm = [0, 2, 3, 1]> (x)
+        y = Resize <mode = "linear"> (t, , s)
+    }""") == ["Transpose Resize"]

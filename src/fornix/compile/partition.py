@@ -16,9 +16,12 @@ The rule, from the last node to the first: a value is computed where it is read,
    another one: of many that are added one after the other, none has to wait for the last,
 8. it exchanges rows and columns of a large value and meets another one ahead of a sum: one of the
    two would be read across its rows, whichever way the loops run,
-9. it is made of nothing, as a state of zeros is, and a sum reads it again and again, as products
+9. it exchanges rows and columns of a large value, and what reads it asks at each place what to
+   read, as mirrors do and what joins many; or the other way round: tiles are turned of what lies
+   in memory,
+10. it is made of nothing, as a state of zeros is, and a sum reads it again and again, as products
    do and windows that overlap: they are scheduled for operands in memory, or
-10. the kernel has become large.
+11. the kernel has become large.
 
 What else only moves data costs nothing, so it goes where it is read. Nodes of a chain (`chains`)
 are computed with its end, whatever these rules say of them.
@@ -41,6 +44,8 @@ DEAR = 8.0
 """Operations per element that are not to be done in a sum, if they can be done behind another."""
 SLOW = 64.0
 """Operations per element that are not to be done by one thread, element by element."""
+WHOLE = 0.9
+"""Of the elements of a value, from which on as good as all are read."""
 MAX_NODES = 64
 """Nodes in one kernel."""
 
@@ -56,6 +61,10 @@ class _Place:
     """Whether every reader, up to the end of the kernel, handles the same element."""
     is_relaid: bool = False
     """Whether some reader, up to the end of the kernel, divides places by open lengths of rows."""
+    is_turned: bool = False
+    """Whether some reader, up to the end of the kernel, exchanges rows and columns."""
+    is_chosen: bool = False
+    """Whether some reader, up to the end of the kernel, chooses or mixes what it reads."""
 
 
 def partition(
@@ -152,6 +161,9 @@ class _Partition:
         Or by all threads, a vector at a time, where it is read by one, element by element.
         """
         if place.is_relaid and (trait.is_reduction or trait.cost > 0):
+            return True
+        is_apart = (place.is_turned and _chooses(trait)) or (place.is_chosen and _is_turned(trait))
+        if is_apart and sum(place.times.values()) >= WHOLE:
             return True
         if _is_turned(trait) and not place.is_epilogue and self._joins(node.output):
             return True
@@ -257,7 +269,10 @@ class _Partition:
                 else:
                     place.times[end] = place.times.get(end, 0.0) + times * reading.count
             place.is_epilogue &= reading.is_in_place and self._is_epilogue(user)
-            place.is_relaid |= reading.is_relaid or self._is_relaid(user)
+            further = [self.places[v] for v in user.outputs if v in self.places]
+            place.is_relaid |= reading.is_relaid or any(p.is_relaid for p in further)
+            place.is_turned |= _is_turned(trait) or any(p.is_turned for p in further)
+            place.is_chosen |= _chooses(trait) or any(p.is_chosen for p in further)
         for end, times in shared.items():
             place.times[end] = place.times.get(end, 0.0) + times
         return place
@@ -276,10 +291,6 @@ class _Partition:
         places = [self.places[v] for v in node.outputs if v in self.places]
         plain = isinstance(trait, Traits) and not trait.is_reduction
         return plain and all(place.is_stored or place.is_epilogue for place in places)
-
-    def _is_relaid(self, node: Node) -> bool:
-        """Whether what ``node`` computes is read in rows of other lengths where it is computed."""
-        return any(self.places[v].is_relaid for v in node.outputs if v in self.places)
 
     def _unit(self, node: Node, outputs: tuple[Value, ...]) -> CompiledUnit:
         """The kernel that ends with ``node``: it, and what is computed inside."""
@@ -363,6 +374,12 @@ def _strongest(trait: Traits, user: Node, value: Value) -> Reading:
         is_relaid=any(reading.is_relaid for reading in found),
         is_turned=any(reading.is_turned for reading in found),
     )
+
+
+def _chooses(trait: Traits) -> bool:
+    """Whether a node asks at each place which elements it reads, or mixes some, as mirrors do."""
+    is_moved = not any(r is not None and r.is_in_place for r in trait.readings)
+    return is_moved and trait.cost >= DEAR and not trait.is_reduction
 
 
 def _is_turned(trait: Traits) -> bool:

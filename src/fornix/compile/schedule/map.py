@@ -61,11 +61,11 @@ def normal(store: Store) -> Store:
 
 def map_nest(store: Store, lanes: int) -> Nest:
     """Loops over the elements of a normal ``store``, in vectors where those are cheapest."""
-    vector = vector_axis(store, lanes)
-    lanes = _fitting(vector, lanes)
+    pieces = _pieces(store, vector_axis(store, lanes), lanes)
+    lanes = max(_fitting(axis, lanes) for _, axis in pieces)
     body: list[Chunks | ChunkedLanes] = []
     parallel: DimLike = 1
-    for piece, axis in _pieces(store, vector, lanes):
+    for piece, axis in pieces:
         statements, chunks = _piece(_as_stored(piece, axis), axis, lanes)
         body += statements
         parallel = chunks if parallel == 1 else parallel
@@ -114,10 +114,19 @@ def _pieces(
     if len(steps) >= MANY_PARTS and all(step >= lanes for step in steps):
         parts = change.cut(store, [a for a in store.axes if a is not vector], MAX_PARTS)
         return [(part, vector_axis(part, lanes)) for part in parts]
-    return [
-        (piece, next((a for a in piece.axes if a is vector), None))
-        for piece in change.cut(store, [vector, *_open(store)])
-    ]
+    parts = change.cut(store, [vector, *_open(store)])
+    return [_lengthened(part, vector, lanes) for part in parts]
+
+
+def _lengthened(part: Store, vector: Variable, lanes: int) -> tuple[Store, Variable | None]:
+    """``part`` with a longer axis than ``vector``, if it only moves what lies side by side.
+
+    Pixels of three channels are one row, but for those that are mirrored.
+    """
+    merged = change.merge(part)
+    if vector in merged.axes or not isinstance(part.value, Load):
+        return part, vector
+    return merged, vector_axis(merged, lanes)
 
 
 def _open(store: Store) -> list[Variable]:
@@ -165,8 +174,9 @@ def _piece(
         statement, chunks = chunked(outer, body)
         return [statement], chunks
     parts = [(vector, body)]
-    if len(outer) == len(store.axes) - 1 and not outer_reductions(store.value):
-        parts = _parts(store, vector, lanes) or parts
+    if not outer_reductions(store.value):
+        inner = [a for a in store.axes if a not in outer and a is not vector]
+        parts = _parts(store, vector, inner, lanes) or parts
     units = _units(store)
     if not outer:
         extent = max((axis.extent for axis, _ in parts), key=likely)
@@ -211,11 +221,13 @@ def _grain(store: Store, vector: Variable) -> int:
     return max(GRAIN // max(each, 1) // LEAST_GRAIN, 1) * LEAST_GRAIN
 
 
-def _parts(store: Store, vector: Variable, lanes: int) -> list[tuple[Variable, Block]]:
+def _parts(
+    store: Store, vector: Variable, inner: Sequence[Variable], lanes: int
+) -> list[tuple[Variable, Block]]:
     """The parts of a row within which guards are decided, if they are long enough to pay.
 
-    To choose between them in each vector takes twice as long, and much longer where a vector
-    that is not read would lie outside of the process's memory.
+    Each with the ``inner`` axes inside. To choose between them in each vector takes twice as long,
+    and much longer where a vector that is not read would lie outside of the process's memory.
     """
     parts = change.cut(store, [a for a in store.axes if a is not vector], MAX_PARTS)
     found: list[tuple[Variable, Block]] = []
@@ -225,7 +237,7 @@ def _parts(store: Store, vector: Variable, lanes: int) -> list[tuple[Variable, B
         n = axis.extent if isinstance(axis.extent, int) else 0
         singles += n if n < LEAST else 0
         vectors += n if n < LEAST else -(-n // lanes)
-        found.append((axis, (Put(part.buffer, part.address, part.value),)))
+        found.append((axis, looped(inner, (Put(part.buffer, part.address, part.value),))))
     whole = -(-likely(vector.extent) // lanes)
     vectors += 0 if isinstance(vector.extent, int) else whole  # of those parts that a run tells
     work = sum(OPERATIONS_OF.get(e.op, 0) for e in walk(parts[0].value) if isinstance(e, Apply))
