@@ -73,6 +73,21 @@ def test_slices_for_which_a_condition_holds(axis: int) -> None:
     agree(text, *given)
 
 
+def test_a_condition_may_be_shorter_than_the_axis_and_no_longer() -> None:
+    text = "f (int64[N, 2] x, bool[M] c) => (int64[A, 2] y) { y = Compress <axis = 0> (x, c) }"
+    random = np.random.default_rng(4)
+    session = InferenceSession(parser.parse_model(HEAD + text).SerializeToString())
+    assert all(place.kernels for place in session.placement())
+    for rows, length in ((5, 5), (5, 3), (5, 6), (1, 1), (3, 4), (4, 1), (5, 6), (7, 7)):
+        x, c = random.integers(0, 9, (rows, 2)), random.random(length) < 0.6
+        if length > rows:
+            with pytest.raises(FornixError, match=f"at most {rows} entries, found .{length}"):
+                session.run(None, {"x": x, "c": c})
+            continue
+        (y,) = session.run(None, {"x": x, "c": c})
+        np.testing.assert_array_equal(y, x[: c.size][c])
+
+
 UNIQUE = """f (TYPE[N] x) => (TYPE[A] y, int64[A] i, int64[N] g, int64[A] c) {
     y, i, g, c = Unique <sorted = SORTED> (x)
 }"""

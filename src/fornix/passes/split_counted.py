@@ -2,7 +2,7 @@
 
 For sessions alone: no model that is written has these parts. Decides which nodes are taken apart:
 those of numbers, of known rank, whose limits are stored. What is refused of others' inputs is not
-looked at here: a node that might be refused stays what it is.
+looked at here: a node that might be refused stays what it is, unless that is seen of extents.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _compress(parts: _Parts, facts: list[Fact]) -> list[Value] | None:
         return None
     if not -data.rank <= (axis or 0) < data.rank:
         return None
-    if less(data.shape[axis or 0], chosen.shape[0]) is not False:
+    if less(data.shape[axis or 0], chosen.shape[0]):
         return None
     count = parts.make.Count(condition, domain=DOMAIN)
     return [parts.make.Chosen(x, condition, count, axis=axis, domain=DOMAIN)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,56 @@ def test_what_is_empty_after_the_last_iteration_is_one_call(calls: list[bool]) -
     agree(sessions(HALTS), *({"x": np.array(x, "f")} for x in ([1, 2, 3], [-1], [9, 40, -2])))
     assert calls[-1]
     assert sum(calls) > 1
+
+
+MERGES = """f (int64[N] x, int64[M, 2] pairs, int64[M] names) => (int64[K] y) {
+    stays = Constant <value = bool {1}> ()
+    zero = Constant <value_ints = [0]> ()
+    one = Constant <value_ints = [1]> ()
+    last = Constant <value_ints = [-1]> ()
+    end = Constant <value_ints = [9223372036854775807]> ()
+    no = Cast <to = 9> (zero)
+    first = Constant <value = int64 {0}> ()
+    second = Constant <value = int64 {1}> ()
+    count = Size (names)
+    y = Loop (count, stays, x) <body = merge (int64 i, bool k, int64[A] a)
+        => (bool k, int64[B] b) {
+        pair = Gather (pairs, i)
+        left = Gather (pair, first)
+        right = Gather (pair, second)
+        from = Slice (a, zero, last)
+        to = Slice (a, one, end)
+        is_left = Equal (from, left)
+        is_right = Equal (to, right)
+        is_pair = And (is_left, is_right)
+        begins = Concat <axis = 0> (is_pair, no)
+        ends = Concat <axis = 0> (no, is_pair)
+        name = Gather (names, i)
+        named = Where (begins, name, a)
+        kept = Not (ends)
+        b = Compress <axis = 0> (named, kept)
+    }>
+}"""
+
+
+def merged(x: list[int], pairs: list[tuple[int, int]], names: list[int]) -> list[int]:
+    for pair, name in zip(pairs, names, strict=True):
+        is_pair = [both == pair for both in pairwise(x)]
+        named = [name if found else n for n, found in zip(x, [*is_pair, False], strict=True)]
+        x = [n for n, ended in zip(named, [False, *is_pair], strict=True) if not ended]
+    return x
+
+
+def test_neighbours_are_merged_in_one_call(calls: list[bool]) -> None:
+    session, _ = sessions(MERGES)
+    pairs, names = [(1, 2), (3, 9), (9, 4), (9, 9)], [9, 7, 3, 5]
+    for x in ([1, 2, 3, 1, 2, 4], [1, 2], [4], [3, 1, 2, 1, 2, 9, 4, 0]) * 2:
+        feeds = {"x": np.array(x), "pairs": np.array(pairs), "names": np.array(names)}
+        assert session.run(None, feeds)[0].tolist() == merged(x, pairs, names)
+    assert calls[-1]
+    nothing = feeds | {"x": np.zeros(0, np.int64)}  # of which a list of one truth value chooses
+    with pytest.raises(FornixError, match="condition must be a list of at most 0 entries"):
+        session.run(None, nothing)
 
 
 GROWS_AS_DECLARED = """f (int64[1] t, int64 n) => (int64[M] y) {

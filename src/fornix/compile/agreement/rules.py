@@ -456,6 +456,12 @@ _PADDED = 3
 """Inputs of a Pad of all axes: data, how much, with what."""
 
 
+def _chosen(found: Agreement, node: Node, facts: Sequence[Fact | None], _: Sequence[Fact]) -> None:
+    """A condition is no longer than the axis along which it chooses."""
+    data, condition = (fact.shape for fact in facts[:2] if fact is not None)
+    found.reach.append((data[node.attr("axis", 0)], condition[0]))
+
+
 def _suppressed(
     found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]
 ) -> None:
@@ -559,8 +565,9 @@ _ML_RULES: dict[str, Rule] = {
     "FeatureVectorizer": _joined_rows,
 }  # fmt: skip
 _PART_RULES: dict[str, Rule] = {
-    **dict.fromkeys(("Chosen", "Count", "Distinct", "Front", "Hits", "Places"), _anything),
+    **dict.fromkeys(("Count", "Distinct", "Front", "Hits", "Places"), _anything),
     **dict.fromkeys(("Resized", "ScaledExtents"), _resize),
+    "Chosen": _chosen,
     "Stretched": _stretched,
     "Suppressed": _suppressed,
 }
