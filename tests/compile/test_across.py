@@ -12,9 +12,10 @@ from fornix.compile.convolution import convolution
 from fornix.compile.schedule.across import across_stages
 from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, INT8, INT32, UINT8, DType
 from fornix.ir.dim import symbol
-from fornix.ir.loops import Tensor, cast, compute, constant, stored, tensor
+from fornix.ir.loops import Scalar, Tensor, cast, compute, const, constant, stored, tensor
 from fornix.ops import scalar as s
 from fornix.ops.conv import conv, lower_conv, lower_convolve
+from fornix.ops.quantize_loops import lower_quantized
 from fornix.ops.window import Window
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, assert_close, check
@@ -110,6 +111,54 @@ def test_rows_of_bytes_that_fill_vectors_are_kept_where_they_can_be_masked(
     assert is_across(y, lanes=8, least_masked=4)
     if taps == 3:  # narrower elements alone need no masks
         assert not is_across(depthwise(tensor("x", x.shape, FLOAT32), 3, **more), least_masked=4)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize(
+    ("size", "taps", "strides"), [((9, 20), 5, 1), ((12, 7), 3, 2), ((3, 50), 7, 2), ((1, 2), 3, 1)]
+)
+def test_results_that_are_narrower_are_finished_in_blocks(
+    size: tuple[int, int], taps: int, strides: int, is_open: bool, level: str
+) -> None:
+    dims = (H, W) if is_open else size
+    more: dict[str, Any] = {"strides": [strides] * 2, "pads": [taps // 2] * 4}
+    sums = depthwise(tensor("x", (2, 48, *dims), FLOAT32), taps, **more)
+    y = compute(sums.shape, lambda *i: quantized(sums[i]))
+    found = convolution(source(stored(y)))
+    assert found is not None
+    stages = across_stages(found, 16, is_wide=False)
+    assert stages is not None
+    assert [stage.buffer.dtype for stage in stages] == [FLOAT32, UINT8, UINT8]
+    x = data(FLOAT32, (2, 48, *size), {}, 2)
+    symbols = dict(zip("HW", size, strict=True)) if is_open else {}
+    (made,) = Runner([y], target(level), chunks=3).run({"x": x}, symbols)
+    w, bias = data(FLOAT32, (48, 1, taps, taps), {}, 1), data(FLOAT32, (48,), {}, 3)
+    wanted = conv(x, w, bias, group=48, **more)
+    np.testing.assert_array_equal(made, np.clip(np.rint(wanted / 4) + 7, 0, 255))
+
+
+def quantized(value: Scalar) -> Scalar:
+    """A quarter of ``value`` as a byte whose zero is 7."""
+    return lower_quantized(value * 0.25, const(7, UINT8), UINT8)
+
+
+def test_what_a_sum_meets_at_its_place_waits_for_rows() -> None:
+    x, r = (tensor(name, (1, 16, 9, 9), FLOAT32) for name in "xr")
+    sums = depthwise(x, 5, strides=[1, 1], pads=[2] * 4)
+    y = compute(sums.shape, lambda *i: quantized(sums[i] + r[i]))
+    found = convolution(source(stored(y)))
+    assert found is not None
+    stages = across_stages(found, 16, is_wide=False)
+    assert stages is not None
+    assert [stage.buffer.dtype for stage in stages] == [FLOAT32, FLOAT32, UINT8]
+
+
+def test_bytes_in_rows_of_open_length_are_summed_in_blocks_from_few_taps_on() -> None:
+    for strides in ([1, 1], [2, 2]):
+        sums = depthwise(tensor("x", (1, 32, H, W), FLOAT32), 3, strides=strides, pads=[1] * 4)
+        assert not is_across(sums)
+        assert is_across(compute(sums.shape, lambda *i, of=sums: quantized(of[i])))
 
 
 def test_extents_may_be_open() -> None:

@@ -49,6 +49,20 @@ def test_wide_elements_are_turned_at_any_size(m: int, n: int, dtype: DType, leve
     np.testing.assert_array_equal(found, feeds["x"].swapaxes(1, 2))
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("n", [3, 16, 45])
+def test_tiles_of_bytes_are_as_wide_as_the_axis_that_they_cross(n: int, level: str) -> None:
+    feeds = {"x": numbers(UINT8, 5, n, 8)}
+    y = turned(tensor("x", (5, n, 8), UINT8))
+    found = check(y, feeds, at_end=True, target=target(level), chunks=3)
+    np.testing.assert_array_equal(found, feeds["x"].swapaxes(1, 2))
+    buffer = stored(turned(tensor("x", (5, 100, 8), UINT8))).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    (piece,) = schedule(buffer.source, target(level))
+    assert (piece.nest.kind, piece.nest.lanes) == ("turned", 8)
+
+
 @pytest.mark.parametrize("dtype", [INT64, FLOAT64, FLOAT32])
 def test_tiles_do_not_wait_for_gathering_to_pay(dtype: DType) -> None:
     buffer = stored(turned(tensor("x", (2, 1000, 77), dtype))).buffer

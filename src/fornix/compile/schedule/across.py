@@ -17,7 +17,7 @@ from fornix.compile.convolution import Convolution
 from fornix.compile.cost import accesses, stride_of, useful_lanes
 from fornix.compile.phases import phases
 from fornix.compile.schedule.inside import data_of, needed_for
-from fornix.compile.schedule.packing import sums_in_blocks
+from fornix.compile.schedule.packing import is_narrowed, sums_in_blocks
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import Atom, Floor, atoms, coefficient
 from fornix.ir.loops import Scalar, Store, Variable, load, replace, substitute_scalar
@@ -40,6 +40,8 @@ UNMASKED_COST = 3.0
 shifted to their lanes, or asked one by one. Measured on Zen 4 with vectors of 32 bytes."""
 TURNING, WIDE_TURNING = 8.5, 15.0
 """Terms that it costs to turn an element where both sides are turned, and on such processors."""
+NARROW_TURNING = 4.0
+"""The same where the result is finished in blocks and turned as bytes. Measured on Zen 4."""
 ONE_TURNING = 6.0
 """The same where one side is."""
 REPEATED = 12
@@ -141,6 +143,8 @@ def _pays(c: Convolution, lanes: int, more: float, *, is_wide: bool, is_half: bo
     steps = math.prod(s.stride for s in c.spatial)
     use = useful_lanes(extent, lanes) / lanes if isinstance(extent, int) else OPEN_USE
     costs, turning = (WIDE_ROW_COST, WIDE_TURNING) if is_wide else (ROW_COST, TURNING)
+    if not is_wide and is_narrowed(c):
+        turning = NARROW_TURNING
     step = (STEP_COST if c.sum.dtype.is_float else STEP_COST_OF_BYTES).get(row.stride, FAR_COST)
     in_rows = terms * step * more * costs[is_open] / use
     copies = steps * (REPEATED if _is_repeated(c) else 1)

@@ -68,7 +68,7 @@ from fornix.ir.loops import (
     substitute_scalar,
 )
 from fornix.ir.loops.rewrite import guarded
-from fornix.ir.loops.scalar import const, reduction
+from fornix.ir.loops.scalar import reduction
 
 TRANSFORMED = 1.4
 """How much longer products of transformed images take where two units multiply vectors."""
@@ -351,18 +351,7 @@ def _through_blocks(c: Convolution, target: Target, lanes: int) -> tuple[Store, 
     is_little = filters < (LEAST_FILTERS if c.sums_words else least)
     if isinstance(c.store.buffer.address, Blocked) or is_little:
         return None
-    return sums_in_blocks(c, c.store.value if _is_narrowed(c) else c.sum, lanes)
-
-
-def _is_narrowed(c: Convolution) -> bool:
-    """Whether the value of ``c`` is narrower than its sum, of which alone it depends by places.
-
-    Boxes then finish it, and less is turned than if they left sums.
-    """
-    if c.store.value.dtype.bits >= c.sum.dtype.bits:
-        return False
-    rest = replace(c.store.value, {c.sum: const(0, c.sum.dtype)})
-    return rest.variables.isdisjoint(s.out for s in c.spatial)
+    return sums_in_blocks(c, c.sum, lanes)
 
 
 def _is_thin(c: Convolution, lanes: int) -> bool:

@@ -31,7 +31,7 @@ from fornix.ir.loops import (
     substitute_scalar,
 )
 from fornix.ir.loops.rewrite import guarded
-from fornix.ir.loops.scalar import select
+from fornix.ir.loops.scalar import const, select
 
 WRITTEN = (4, 3, 2, 1)
 """How many channels may be written out in the inner loop."""
@@ -162,7 +162,8 @@ def packed_weights(
 def sums_in_blocks(c: Convolution, whole: Scalar, lanes: int) -> tuple[Store, list[Store]]:
     """The sum of ``c``, which is ``whole``, in a blocked image; and what makes its result of it.
 
-    ``whole`` may be the value of ``c`` as well, which is then only turned.
+    A result that is narrower is finished first, if it depends by places on the sum alone: less is
+    turned.
     """
     images: DimLike = 1
     image: DimLike = 0
@@ -170,14 +171,22 @@ def sums_in_blocks(c: Convolution, whole: Scalar, lanes: int) -> tuple[Store, li
         images, image = images * axis.extent, image * axis.extent + axis.dim
     outs = [s.out for s in c.spatial]
     shape = (images, c.filter.extent, *(a.extent for a in outs))
-    buffer = blocked_buffer(f"sums#{next(_SERIAL)}", shape, whole.dtype, lanes)
+    made = c.store.value if is_narrowed(c) else c.sum
+    buffer = blocked_buffer(f"sums#{next(_SERIAL)}", shape, made.dtype, lanes)
     address = buffer.address((image, c.filter.dim, *(a.dim for a in outs)))
-    sums = Store(buffer, c.store.axes, address, whole)
+    sums = Store(buffer, c.store.axes, address, replace(made, {c.sum: whole}))
     buffer.source = sums
-    made = whole if whole is c.store.value else c.sum
     value = replace(c.store.value, {made: load(buffer, address)})
     rest = Store(c.store.buffer, c.store.axes, c.store.address, value)
     return sums, cut_at_blocks(rest, c.filter, lanes)
+
+
+def is_narrowed(c: Convolution) -> bool:
+    """Whether the value of ``c`` is narrower than its sum, of which alone it depends by places."""
+    if c.store.value.dtype.bits >= c.sum.dtype.bits:
+        return False
+    rest = replace(c.store.value, {c.sum: const(0, c.sum.dtype)})
+    return rest.variables.isdisjoint(s.out for s in c.spatial)
 
 
 __all__ = [
@@ -185,6 +194,7 @@ __all__ = [
     "copied_image",
     "filled",
     "filled_together",
+    "is_narrowed",
     "order",
     "packed_weights",
     "sums_in_blocks",

@@ -128,15 +128,28 @@ def turned_nest(store: Store, vector: Variable | None, lanes: int) -> Nest | Non
     for axis in store.axes:
         along = _along(store, vector, axis)
         if axis is not vector and along and _is_long(axis) and _is_long(vector):
-            return _nest(store, vector, axis, along, lanes)
+            return _nest(store, vector, axis, along, _filled(store, axis, lanes))
     return None
 
 
 def _lanes_of(store: Store, lanes: int) -> int:
     """Lanes of a tile: of narrow elements as many as one instruction puts in turn."""
-    dtypes = (store.buffer.dtype, *(e.dtype for e in accesses([store.value])))
-    widest = max(d.numpy.itemsize for d in dtypes)
+    widest = _widest(store)
     return min(lanes, SHORT_VECTOR // widest if widest <= NARROW else MAX_LANES)
+
+
+def _filled(store: Store, across: Variable, lanes: int) -> int:
+    """Of narrow elements no more ``lanes`` than ``across`` has, as in blocks of few channels."""
+    count = across.extent
+    if not isinstance(count, int) or count.bit_count() != 1 or _widest(store) > NARROW:
+        return lanes
+    return min(lanes, count)
+
+
+def _widest(store: Store) -> int:
+    """Bytes of the widest elements that ``store`` reads or writes."""
+    dtypes = (store.buffer.dtype, *(e.dtype for e in accesses([store.value])))
+    return max(d.numpy.itemsize for d in dtypes)
 
 
 def _along(store: Store, vector: Variable, axis: Variable) -> list[Load]:
