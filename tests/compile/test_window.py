@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fornix.compile import nest
 from fornix.compile.blocked import blocked_buffer
 from fornix.compile.compiler import write_all
 from fornix.compile.target import Target
@@ -125,6 +126,26 @@ def test_images_whose_channels_come_last_are_read_in_vectors_of_channels(channel
     z = channels_last(9, 30, channels, 3)
     assert schedule(z) == "window"
     check(z, {"x": normal(1, 9, 30, channels)})
+
+
+def inside(y: Tensor) -> nest.Block:
+    """What each chunk of the windows of ``y`` does."""
+    *_, kernel = write_all([stored(y)], Target.host())
+    (chunks,) = kernel.nest.body
+    assert isinstance(chunks, nest.Chunks)
+    return chunks.body
+
+
+def test_whole_rows_are_read_before_the_next_ones() -> None:
+    x = tensor("x", (2, 3, 40, 300), FLOAT32)
+    first, between, last = inside(depthwise(x, 3))
+    assert isinstance(first, nest.Lanes)
+    assert isinstance(between, nest.Loop)
+    assert [type(step) for step in between.body] == [nest.Lanes]
+    assert isinstance(last, nest.Lanes)
+    (channels,) = inside(channels_last(40, 30, 32, 3))
+    assert isinstance(channels, nest.Lanes)
+    assert [type(step) for step in channels.body] == [nest.Window, nest.Loop, nest.Window]
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -104,13 +104,27 @@ def window_nest(store: Store, target: Target, lanes: int) -> tuple[list[Store], 
         body, outer = _apart(plan.run, count, sums, put)
     if not isinstance(plan.run.extent, int):
         body = (*body, *_one_by_one(plan, least, put))
-    body = looped(blocks, (Lanes(plan.vector, plan.units, body),))
+    is_image = _step(folds, plan.vector) is not None
+    body = looped(blocks, tuple(_in_rows(plan, body)) if is_image else (_in_vectors(plan, body),))
     chunks, parallel = chunked(outer, body)
     return (
         first,
         store,
         Nest("window", (chunks,), plan.lanes, parallel, drops_subnormal=_has_products(folds)),
     )
+
+
+def _in_vectors(plan: _Plan, body: Block) -> Lanes:
+    return Lanes(plan.vector, plan.units, body)
+
+
+def _in_rows(plan: _Plan, body: Block) -> Iterator[Loop | Lanes]:
+    """``body`` in vectors, all of a row before the next ones: so memory is read in order."""
+    for step in body:
+        if isinstance(step, Loop):
+            yield replace_fields(step, body=(_in_vectors(plan, step.body),))
+        else:
+            yield _in_vectors(plan, (step,))
 
 
 def _has_products(folds: Sequence[Reduce]) -> bool:
