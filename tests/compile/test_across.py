@@ -113,6 +113,14 @@ def test_rows_of_bytes_that_fill_vectors_are_kept_where_they_can_be_masked(
         assert not is_across(depthwise(tensor("x", x.shape, FLOAT32), 3, **more), least_masked=4)
 
 
+def test_every_second_float_of_a_row_is_read_where_lanes_of_two_vectors_are_picked() -> None:
+    more: dict[str, Any] = {"strides": [2, 2], "pads": [1] * 4}
+    y = depthwise(tensor("x", (1, 32, 56, 56), FLOAT32), 3, **more)
+    assert is_across(y, lanes=8, least_masked=4)
+    assert not is_across(y, lanes=8)
+    check(y, {"x": data(FLOAT32, (1, 32, 56, 56), {}, 2)}, target=target("x86-64-v3"), chunks=3)
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("is_open", [False, True])
 @pytest.mark.parametrize(

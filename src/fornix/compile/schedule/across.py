@@ -38,6 +38,9 @@ depthwise."""
 UNMASKED_COST = 3.0
 """How many times as much a term along rows costs whose elements no instruction masks: they are
 shifted to their lanes, or asked one by one. Measured on Zen 4 with vectors of 32 bytes."""
+UNPICKED_COST = 2.5
+"""The same along rows of floats that are read at every second one, where no instruction picks lanes
+of two vectors: those that mask none do not either."""
 TURNING, WIDE_TURNING = 8.5, 15.0
 """Terms that it costs to turn an element where both sides are turned, and on such processors."""
 NARROW_TURNING = 4.0
@@ -74,8 +77,7 @@ def across_stages(
     if lanes < LEAST_LANES or count % width != 0:
         return None
     is_half = is_wide and width < lanes
-    is_unmasked = any(e.dtype.bits // 8 < least_masked for e in accesses([c.image]))
-    more = UNMASKED_COST if is_unmasked else 1.0
+    more = _more(c, least_masked)
     if not (
         _is_far(c)
         if is_mixed
@@ -129,6 +131,13 @@ def _is_far(c: Convolution) -> bool:
     terms = math.prod(s.taps for s in c.spatial if isinstance(s.taps, int))
     steps = math.prod(s.stride for s in c.spatial)
     return terms * FAR_COST > MARGIN * (terms + ONE_TURNING * steps)
+
+
+def _more(c: Convolution, least_masked: int) -> float:
+    """How many times as much a term along rows costs as of floats that are masked and picked."""
+    if any(e.dtype.bits // 8 < least_masked for e in accesses([c.image])):
+        return UNMASKED_COST
+    return UNPICKED_COST if least_masked > 1 and c.spatial[-1].stride == 2 else 1.0
 
 
 def _pays(c: Convolution, lanes: int, more: float, *, is_wide: bool, is_half: bool) -> bool:
