@@ -27,7 +27,7 @@ MAX_NESTING = 3
 BUDGET = {
     "(top)": 681,
     "format": 3300,
-    "ir": 4244,
+    "ir": 4293,
     "ops": 19_211,
     "infer": 600,
     "check": 720,

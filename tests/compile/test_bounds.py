@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fornix.compile.bounds import Bound
-from fornix.ir.dim import Dim, DimLike, minimum, symbol
+from fornix.ir.dim import Dim, DimLike, maximum, minimum, symbol
 from fornix.ir.dim.expression import Symbol
 from fornix.ir.loops import Variable
 
@@ -64,6 +64,42 @@ def test_divisions_of_different_axes_are_tried_apart() -> None:
     assert not Bound(shared, 2000**3).holds({})
 
 
+H, W = ((symbol(name) + 31) // 32 for name in "HW")  # a level of a pyramid, and half of it
+HALF_H, HALF_W = ((symbol(name) + 63) // 64 for name in "HW")
+
+
+def only(address: DimLike, elements: DimLike) -> bool:
+    """Whether ``address`` is proved to be inside ``elements``, and none behind it is."""
+    return Bound(address, elements).is_proved and not Bound(address + 1, elements).is_proved
+
+
+def test_axes_of_which_each_place_is_read_again_are_proved_for_every_extent() -> None:
+    place = axis(2 * H) // 2 * W + axis(2 * W) // 2
+    assert only(axis(3) * H * W + place, 3 * H * W)
+    assert not Bound(axis(2 * H + 1) // 2 * W, H * W).is_proved
+
+
+def test_axes_of_which_every_other_place_is_read_are_proved_for_every_extent() -> None:
+    place = axis(HALF_H) * 2 * W + axis(HALF_W) * 2
+    assert only(axis(3) * H * W + place, 3 * H * W)
+
+
+def test_axes_as_long_as_some_together_are_proved_for_every_extent() -> None:
+    levels = [minimum(1000, k * H * W) for k in (3, 12, 48)]
+    whole = sum(levels, minimum(1000, 3 * HALF_H * HALF_W))
+    assert only(axis(2) * whole + axis(whole), 2 * whole)
+
+
+def test_parts_of_counts_that_divide_evenly_are_proved_where_there_is_such_a_part() -> None:
+    places = 5 * H * W + HALF_H * HALF_W
+    anchors = 9 * places
+    each = anchors // places  # has no value where there are no places
+    start, end = (minimum(anchors, n * each * H * W) for n in (4, 5))
+    assert only(
+        axis(maximum(0, end - start)) + minimum(anchors, start + 9 * (places - 5 * H * W)), anchors
+    )
+
+
 def test_what_cannot_be_tried_is_not_claimed() -> None:
     assert not Bound(axis(3) * axis(4) // 5 * axis(symbol("N", 1)), 100).holds({})
 
@@ -71,7 +107,6 @@ def test_what_cannot_be_tried_is_not_claimed() -> None:
 def test_parts_of_extents_that_are_numbers_are_tried_beside_open_ones() -> None:
     n, column, channel = symbol("N"), axis(8), axis(8)
     of_head = axis(n) * 24 + axis(3) * 8 + column // 4 * 4 + axis(4)
-    assert not Bound(of_head, n * 24).is_proved
     assert Bound(of_head, n * 24).is_proved_in_parts
     assert not Bound(of_head + 1, n * 24).is_proved_in_parts
     assert not Bound(of_head - 1, n * 24).is_proved_in_parts
@@ -84,4 +119,4 @@ def test_parts_of_extents_that_are_numbers_are_tried_beside_open_ones() -> None:
 def test_parts_of_open_extents_are_no_numbers() -> None:
     n = symbol("N")
     assert not Bound(axis(n) // 2 * 4, n * 2 - 3).is_proved_in_parts
-    assert not Bound(axis(8) // 3 * axis(n), n * 2 - 1).is_proved_in_parts
+    assert not Bound(axis(8) // 3 * axis(n), n * 2 - 2).is_proved_in_parts

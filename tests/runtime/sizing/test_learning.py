@@ -178,6 +178,52 @@ def test_a_result_that_tells_its_own_extents_is_there_before_they_are_read(reade
         agree(pair, {"a": np.ones((3, 1), np.float32), "d": np.array(wanted)})
 
 
+PYRAMID = """f (float[3, 2, 1, 1] x, int64[2, 2] s, float[4, 2, 1, 1] v)
+    => (float[3, 4, P, Q] y, float[3, K] z) {
+    first = Constant <value_int = 0> ()
+    second = Constant <value_int = 1> ()
+    a = Gather <axis = 0> (s, first)
+    b = Gather <axis = 0> (s, second)
+    most = Max (a, b)
+    below = Constant <value_int = 3> ()
+    step = Constant <value_int = 4> ()
+    up = Add (most, below)
+    sides = Div (up, step)
+    ones = Constant <value_ints = [1, 1]> ()
+    all = Concat <axis = 0> (ones, sides)
+    image = Expand (x, all)
+    level = Sigmoid (image)
+    half = MaxPool <kernel_shape = [1, 1], strides = [2, 2]> (level)
+    kept = Constant <value_ints = [3, 2]> ()
+    two = Constant <value_int = 2> ()
+    doubled = Mul (sides, two)
+    larger = Concat <axis = 0> (kept, doubled)
+    repeated = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric",
+        nearest_mode = "floor"> (level, , , larger)
+    y = Conv (repeated, v)
+    rows = Constant <value_ints = [3, -1]> ()
+    one = Reshape (half, rows)
+    other = Reshape (level, rows)
+    both = Concat <axis = 1> (one, other)
+    axis = Constant <value_ints = [1]> ()
+    shape = Shape <start = 1> (both)
+    sizes = Shape <start = 2> (half)
+    count = ReduceProd <keepdims = 1> (sizes)
+    part = Slice (both, count, shape, axis)
+    z = Exp (part)
+}"""
+
+
+def test_levels_of_a_pyramid_whose_size_data_tell_are_compiled(rng: np.random.Generator) -> None:
+    pair = sessions(PYRAMID)
+    feeds = {"x": rng.normal(size=(3, 2, 1, 1)).astype("f")}
+    feeds["v"] = rng.normal(size=(4, 2, 1, 1)).astype("f")
+    for s in ([[5, 9], [12, 3]], [[1, 1], [1, 2]], [[40, 33], [39, 64]], [[0, 4], [0, 9]]):
+        agree(pair, {**feeds, "s": np.array(s)})
+    left = {one.op_type for one in pair[0].placement() if not one.kernels and one.reason}
+    assert not left
+
+
 PADDED = """f (float[N, M] x, int64[2] n) => (float[P, Q] y) {
     four = Constant <value = int64[2] {4, 4}> ()
     none = Constant <value = int64[2] {0, 0}> ()

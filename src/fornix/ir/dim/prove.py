@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import TypeAlias
 
 from fornix.errors import LimitError
@@ -24,6 +24,7 @@ from fornix.ir.dim.expression import (
     Symbol,
     Terms,
     Unknown,
+    atom_key,
     coefficient,
     known,
     terms_of,
@@ -182,6 +183,66 @@ def _is_made(atom: Atom) -> bool:
     return not isinstance(atom, Symbol | Unknown)
 
 
+def _in_turn(atoms: Collection[Atom]) -> Iterator[Atom]:
+    """``atoms`` as they are replaced: outermost first, of quotients ahead of what they are by.
+
+    Ahead of all loop variables that are in none of them: they are least at one of their ends.
+    """
+    inside = frozenset().union(*[atom.variables for atom in atoms if atom not in atom.variables])
+    alone = [atom for atom in atoms if atom in atom.variables and atom not in inside]
+    yield from sorted(alone, key=atom_key)
+    yield from sorted([atom for atom in atoms if atom not in alone], key=_turn)
+
+
+def _turn(atom: Atom) -> tuple[int, int, str]:
+    den = atom.den if isinstance(atom, Floor) else 0
+    return -atom.depth, -den if isinstance(den, int) else 0, atom.key
+
+
+def _by_a_quotient(atom: Floor, others: DimLike) -> tuple[DimLike, DimLike]:
+    """What ``atom`` divides and by what: another quotient, if it can be by one among ``others``.
+
+    ``(x + c*m) // (m*n)`` is ``(x // m + c) // n``: an extent that is half of another, rounded up.
+    """
+    num, den = atom.inner
+    for inner in _floors(others) if isinstance(den, int) else ():
+        part = inner.den
+        if isinstance(part, int) and isinstance(den, int) and 1 < part < den and den % part == 0:
+            more = num - inner.num
+            if isinstance(more, int) and more % part == 0:
+                return Dim({(inner,): 1}) + more // part, den // part
+    return num, den
+
+
+def _greatest(atom: Floor) -> DimLike | None:
+    """What ``atom`` is where loop variables are greatest, if that divides nothing any more."""
+    most, den = atom.inner
+    if not atom.variables or not isinstance(den, int) or den < 1:
+        return None
+    for variable in variables(most):
+        slope, rest = coefficient(most, variable) or (None, most)
+        end = variable.high if isinstance(slope, int) and slope > 0 else variable.low
+        if not isinstance(slope, int) or end is None:
+            return None
+        most = rest + slope * end
+    whole = most // den
+    return whole if {*_floors(whole)} <= {*_floors(most)} else None
+
+
+def _exact_quotient(num: DimLike, den: DimLike) -> DimLike | None:
+    if isinstance(den, int):
+        return None
+    from fornix.ir.dim.simplify import exact_quotient  # noqa: PLC0415 -- it needs proofs
+
+    return exact_quotient(num, den)
+
+
+def _floors(d: DimLike) -> list[Floor]:
+    """The quotients that are factors in ``d``, in the order of their keys."""
+    found = {a for m in terms_of(d) for a in m if isinstance(a, Floor)}
+    return sorted(found, key=lambda a: a.key)
+
+
 def _times_surplus(terms: Terms, atom: Atom, least: int) -> Terms:
     """``terms`` times ``surplus + least``; the surplus is called like the atom."""
     product = {(*monomial, atom): c for monomial, c in terms.items()}
@@ -208,7 +269,7 @@ class _Proof:
         if self.by_coefficients(d):
             return True
         inside = {a for m in d.terms for a in m if a.high is not None or _is_made(a)}
-        for atom in sorted(inside, key=lambda a: (-a.depth, a.key)):
+        for atom in _in_turn(inside):
             split = coefficient(d, atom)
             if split is not None:
                 ways = self.ways(atom, *split)
@@ -238,25 +299,34 @@ class _Proof:
         """From ``den*f <= num <= den*f + den - 1``, multiplied by ``den``.
 
         A multiple of ``den`` that is above ``-den`` is not negative: hence ``den - 1`` to spare.
+        Variables that are nowhere else are greatest, where that leaves nothing to divide.
         """
-        num, den = atom.inner
+        exact = _exact_quotient(*atom.inner)
+        if exact is not None:
+            return [[rest + c * exact]]
+        num, den = _by_a_quotient(atom, rest)
         if sign is None or not self.holds(den):  # where den is 0 there is nothing to prove
             return None
         spare = den * rest + den - 1
         if sign < 0:
-            return [[spare + c * num]]
+            most = None if atom.variables & variables(rest) else _greatest(atom)
+            return [[spare + c * num if most is None else rest + c * most]]
         return [[spare + c * (num - den + 1)], [rest, num]]
 
     def sign(self, c: DimLike) -> int | None:
         """1 if ``c >= 0`` is proved, -1 if ``c <= 0`` is."""
         if isinstance(c, int):
             return 1 if c >= 0 else -1
-        return 1 if self.holds(c) else -1 if self.holds(-c) else None
+        likely = -1 if all(k < 0 for k in c.terms.values()) else 1
+        return next((sign for sign in (likely, -likely) if self.holds(c * sign)), None)
 
     def by_coefficients(self, d: Dim) -> bool:
         """With every atom written as its least value plus a surplus, no coefficient is negative."""
         if all(c > 0 for c in d.terms.values()) and self.least_all(d) == 0:
             return True
+        degree = max(map(len, d.terms))
+        if any(c < 0 for monomial, c in d.terms.items() if len(monomial) == degree):
+            return False  # nothing is added to the coefficients of the highest monomials
         shifted: Terms = {}
         for monomial, c in d.terms.items():
             product: Terms = {(): c}

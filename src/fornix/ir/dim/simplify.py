@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Iterable
 
 from fornix.errors import ShapeError
 from fornix.ir.dim.expression import (
@@ -207,20 +208,28 @@ def maximum(*choices: DimLike) -> DimLike:
 def extreme(kind: str, choices: tuple[DimLike, ...]) -> DimLike:
     if all(isinstance(c, int) for c in choices):
         return min(choices) if kind == "min" else max(choices)  # type: ignore[type-var]
-    flat = dict.fromkeys(itertools.chain.from_iterable(_choices(kind, c) for c in choices))
-    kept: list[DimLike] = []
+    flat = dict.fromkeys(
+        itertools.chain.from_iterable(_choices(kind, c) for c in _unbeaten(kind, choices))
+    )
     if len(flat) > MAX_CHOICES:
         return give_up(Dim({m: 1 for c in flat for m in terms_of(c) if m}), f"{len(flat)} choices")
-    for c in flat:
-        if not any(_beats(kind, other, c) for other in kept):
-            kept = [other for other in kept if not _beats(kind, c, other)]
-            kept.append(c)
+    kept = _unbeaten(kind, flat)
     if len(kept) == 1:
         return kept[0]
     shared = set.intersection(*(set(terms_of(c).items()) for c in kept))
     common = collect(dict(shared))
     ordered = sorted((c - common for c in kept), key=lambda c: render(c, atom_key))
     return common + of_atom(Extreme(kind, tuple(ordered)))
+
+
+def _unbeaten(kind: str, choices: Iterable[DimLike]) -> list[DimLike]:
+    """Those of ``choices`` that are not proved not to matter."""
+    kept: list[DimLike] = []
+    for c in choices:
+        if not any(_beats(kind, other, c) for other in kept):
+            kept = [other for other in kept if not _beats(kind, c, other)]
+            kept.append(c)
+    return kept
 
 
 def _choices(kind: str, d: DimLike) -> list[DimLike]:
