@@ -53,6 +53,8 @@ WIDE_FRACTION, FRACTION = 52, 23
 """Bits of fractions of float64 and float32."""
 BELOW_FRACTION, HALF_OF_FRACTION, LEAST_EXPONENT = (1 << 29) - 1, 1 << 28, 897
 """Of a float64: the bits that float32 lacks, the highest of them, its least normal exponent."""
+BEYOND_SINGLES = 0x47EFFFFFF0000000
+"""The bits of the least float64 that no float32 but infinity is next to."""
 LEAST_READ, MOST_READ, LEAST_WRITTEN = -342, 308, -292
 """Powers of ten that there are."""
 DIGITS = 18
@@ -157,8 +159,8 @@ def with_digits(data: Memory, start: int, end: int, number: int) -> int:
 
 
 def is_near_tie(bits: int) -> bool:
-    """Whether a float64 may be rounded to another float32 than the number that it is next to."""
-    is_between = bits & BELOW_FRACTION == HALF_OF_FRACTION
+    """Whether a float64 may be rounded to another float32 than the number near it, or to none."""
+    is_between = bits & BELOW_FRACTION == HALF_OF_FRACTION or bits >= BEYOND_SINGLES
     return is_between or (bits != 0 and bits >> WIDE_FRACTION < LEAST_EXPONENT)
 
 

@@ -1,7 +1,7 @@
 """What machine code does of Cast between texts and numbers.
 
 Makes its tables. What a text spells otherwise than with ASCII digits, a point and an exponent, and
-what is near a tie between two float32, is read by the kernel.
+what is near a tie between two float32 or beyond all, is read by the kernel.
 """
 
 from __future__ import annotations
@@ -90,10 +90,7 @@ class _ReadFloats(OwnWay):
         nearest, left = np.empty(texts.shape), np.empty(texts.size + 1, np.int64)
         if self.call([texts, nearest, left]) is None:
             return None
-        numbers = nearest
-        if self.dtype is FLOAT32:
-            with np.errstate(over="ignore"):
-                numbers = nearest.astype(np.float32)
+        numbers = nearest.astype(self.dtype.numpy, copy=False)
         if left[0]:
             rows = left[1 : left[0] + 1]
             try:
