@@ -496,6 +496,11 @@ def test_what_is_turned_is_stored_ahead_of_what_chooses_and_behind_it(mode: str)
 
 
 def test_rows_that_are_turned_stay_with_what_asks_little_or_reads_few_of_them() -> None:
+    assert groups("""f (float[1, 256, 256, 3] x) => (float[1, 3, 264, 264] y)
+        <int64[8] p = {0, 4, 4, 0, 0, 4, 4, 0}> {
+        t = Pad <mode = "reflect"> (x, p)
+        y = Transpose <perm = [0, 3, 1, 2]> (t)
+    }""") == ["Pad Transpose"]
     parts = "float[1, 84, 1600] a, float[1, 84, 400] b, float[1, 84, 100] c"
     assert groups(f"""f ({parts}) => (float[1, 2100, 84] y) {{
         t = Concat <axis = 2> (a, b, c)

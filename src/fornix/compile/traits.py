@@ -21,6 +21,7 @@ from fornix.compile.binding import Binding, bound_fact
 from fornix.compile.blocked import CHANNELS
 from fornix.compile.bounds import Bound
 from fornix.compile.convolution import convolution, groups
+from fornix.compile.cost import LOAD_COST as NEAR
 from fornix.compile.cost import accesses, goes_past
 from fornix.compile.lower import RULE_ERRORS, Lowering, number
 from fornix.ir.attribute import Attribute, AttributeKind, plain_attributes
@@ -108,7 +109,8 @@ class Reading:
     To compute an element where it is read, its place is divided by them.
     """
     is_turned: bool = False
-    """Whether neighbours in a row of the result come of different rows of a large input."""
+    """Whether neighbours in a row of the result come of different rows of a large input, none of
+    which is as short as three channels are: of such, vectors are taken out of several."""
 
 
 @dataclass(frozen=True)
@@ -461,7 +463,7 @@ class _Page:
             self.bounds.append(bound)
 
     def _is_turned(self, load: Load) -> bool:
-        """Whether ``load`` goes from row to row of a large argument along a row of the result."""
+        """Whether ``load`` goes from row to row, all but short ones, along a row of the result."""
         if not self.place or not load.buffer.shape:
             return False
         row = load.buffer.shape[-1]
@@ -469,7 +471,7 @@ class _Page:
         if row == 1 or size < LARGE * 8:
             return False
         step = _step(load.address, self.place[-1])
-        return step is not None and step != 0 and exact_quotient(step, row) is not None
+        return step is not None and step not in NEAR and exact_quotient(step, row) is not None
 
     def _channels(self, load: Load) -> str:
         """Which channels of an image ``load`` reads for one of the result."""
