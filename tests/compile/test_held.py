@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
 from fornix.compile import Target
 from fornix.compile.convolution import convolution
 from fornix.compile.nest import Chunks, Nest, Stretch
+from fornix.compile.schedule import held
 from fornix.compile.schedule.direct import direct_stages
 from fornix.compile.schedule.winograd import Stage
 from fornix.dtype import FLOAT32
-from fornix.ir.dim import DimLike, symbol
+from fornix.ir.dim import DimLike, known, symbol
 from fornix.ir.loops import Tensor, Variable, constant, tensor
 from fornix.ops.conv import lower_conv
 from tests.compile.levels import LEVELS, target
@@ -53,15 +55,16 @@ def order(y: Tensor, processor: Target) -> tuple[Chunks, tuple[Variable, ...]]:
     [
         ((1, 16, 600), (128, 16, 3), 1),
         ((3, 16, 151), (128, 16, 3), 1),
-        ((N, 16, 351), (128, 16, 3), 1),
+        ((N, 16, 600), (128, 16, 3), 1),
         ((1, 16, 25, 31), (128, 16, 3, 1), 1),
         ((1, 32, 600), (256, 16, 3), 2),
     ],
 )
 @pytest.mark.parametrize("level", LEVELS)
 def test_boxes_whose_image_is_near_meet_all_panels_before_others(
-    x: Shape, w: tuple[int, ...], group: int, level: str
+    x: Shape, w: tuple[int, ...], group: int, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(held, "MAX_CHUNKS", 1)
     small = dataclasses.replace(target(level), l2_bytes=SMALL)
     y = conv(x, w, level, group)
     chunks, axes = order(y, small)
@@ -71,6 +74,15 @@ def test_boxes_whose_image_is_near_meet_all_panels_before_others(
     assert "part" not in [a.name for a in order(y, whole)[1]]
     symbols = {"N": 2}
     check(y, {"x": data(FLOAT32, x, symbols, 2)}, symbols if x[0] is N else {}, target=small)
+
+
+@pytest.mark.parametrize(("length", "is_near"), [(3199, True), (799, False)])
+def test_parts_are_as_many_as_threads_want_or_none(length: int, is_near: bool) -> None:
+    processor = dataclasses.replace(Target.masked("x86-64-v4"), l2_bytes=1 << 20)
+    _, axes = order(conv((1, 512, length), (512, 512, 3), "x86-64-v4"), processor)
+    assert ("part" in [a.name for a in axes]) == is_near
+    pieces = math.prod(known(a.extent) or 1 for a in axes)
+    assert pieces >= held.MAX_CHUNKS
 
 
 @pytest.mark.parametrize("length", [1, 37, 300])

@@ -21,7 +21,7 @@ from fornix.compile.nest import Block, Edge, Line, Nest, Patch, Put, Span, Taps
 from fornix.compile.phases import phases
 from fornix.compile.schedule.chunks import chunked
 from fornix.compile.schedule.direct_boxes import MARGIN, Box, box_of
-from fornix.compile.schedule.held import Held, held_weights
+from fornix.compile.schedule.held import MAX_CHUNKS, Held, held_weights
 from fornix.compile.schedule.inside import Extent, data_of, taps_of
 from fornix.compile.schedule.packing import (
     Order,
@@ -87,8 +87,6 @@ LEAST_USE = 0.5
 """Of the lanes of a block: with less, another schedule is faster."""
 LEAST_FILTERS = 2
 """Of words: other schedules multiply them badly, unless all vectors are along rows."""
-MAX_CHUNKS = 64
-"""Pieces of work that threads take: enough to share among 16."""
 MAX_PRODUCTS = 512
 """That are written out so that those with the padding beside rows can be left out."""
 

@@ -24,6 +24,8 @@ from fornix.ir.loops import Buffer, Variable
 
 NEAR_BYTES = 2 << 10
 """How far ahead of its use a panel is asked for that is used once; see bench/micro conv."""
+MAX_CHUNKS = 64
+"""Pieces of work that threads take: enough to share among 16."""
 SHARE = 2
 """One in so many bytes of the second cache holds weights, or what boxes read of an image."""
 
@@ -105,7 +107,7 @@ def held_weights(
         passes = boxes * weights <= panels * image
     if not is_once and (passes or _is_for_pieces(c, weights, panels, room)):
         return None
-    near = None if box.square else _near(c, box, weights // panels, room)
+    near = None if box.square else _near(c, box, (weights, panels), room)
     return Held(packed, axes, near, box.square > 0)
 
 
@@ -117,22 +119,25 @@ def _is_for_pieces(c: Convolution, weights: int, panels: int, room: int) -> bool
     return piece <= room and weights <= panels * piece
 
 
-def _near(c: Convolution, box: Box, panel: int, room: int) -> Variable | None:
+def _near(c: Convolution, box: Box, weights: tuple[int, int], room: int) -> Variable | None:
     """Boxes that meet all panels before others do: there is ``room`` for what they read.
 
-    None if there is for what all boxes read, or none for a ``panel`` beside it, which would come
-    from beyond more often than the image does now. What is read of an image lies here and there: it
-    is waited for where it is not near, twice as long as usual if others use the memory.
+    None if there is for what all boxes read, or if ``weights``, bytes in so many panels, came from
+    beyond more often than the image does now, pieces of work being enough for threads. What is read
+    of an image lies here and there: it is waited for where it is not near, twice as long as usual
+    if others use the memory.
     """
+    size, panels = weights
     extents = [s.out.extent for s in reversed(c.spatial)]
     sizes = zip_longest(extents, (box.pixels, box.rows), fillvalue=1)
     batch = math.prod(known(a.extent) or 1 for a in c.batch)
-    boxes = batch * math.prod(-(-likely(n) // size) for n, size in sizes)
-    parts = -(-batch * image_bytes(c) // room)
+    boxes = batch * math.prod(-(-likely(n) // count) for n, count in sizes)
+    image = batch * image_bytes(c)
+    parts = max(-(-image // room), -(-MAX_CHUNKS // panels))
     is_open = not all(isinstance(n, int) for n in extents)
-    if is_open or panel > room or not 1 < parts < boxes:
+    if is_open or image <= room or parts >= boxes or parts * size > panels * image:
         return None
     return Variable("near", -(-boxes // parts))
 
 
-__all__ = ["Held", "held_weights"]
+__all__ = ["MAX_CHUNKS", "Held", "held_weights"]
