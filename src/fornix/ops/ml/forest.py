@@ -175,12 +175,8 @@ class Members:
         set_of[members] = np.arange(members.size)
         owner = (np.cumsum(is_end) - is_end)[~is_end]
         values, index = np.unique(listed[~is_end], return_inverse=True)
-        return cls(set_of, values, np.unique(owner * values.size + index.reshape(-1)))
-
-    def listed(self, number: int) -> Array:
-        """The values of a set, sorted."""
-        first, end = np.searchsorted(self.keys, np.arange(number, number + 2) * self.values.size)
-        return np.asarray(self.values[self.keys[first:end] % max(self.values.size, 1)])
+        keys = np.sort(owner * values.size + index.reshape(-1))
+        return cls(set_of, values, keys[np.diff(keys, prepend=-1) > 0])
 
     def mark(self, node: Array, value: Array, side: Array) -> None:
         """Set ``side`` to 1 for members of their node's set, and to 0 for others."""

@@ -84,17 +84,16 @@ class Branches:
 
     def _searching(self, members: Members, sets: Array, ways: Array) -> Branches:
         """The same, where branches that ask for one of ``sets`` search it."""
-        parts = [[self.column.copy(), self.threshold.copy(), self.left.copy(), self.right.copy()]]
+        [asking] = np.nonzero(sets >= 0)
+        asking = asking[np.argsort(sets[asking])]
         total = self.column.size
-        for branch in np.nonzero(sets >= 0)[0].tolist():
-            values = members.listed(sets[branch]).astype(self.threshold.dtype)
-            found = _Search.of(values, ways[branch].tolist(), branch, total)
-            own = [np.full(found.bound.size, self.column[branch]), *found]
-            for whole, entries in zip(parts[0], own, strict=True):
-                whole[branch] = entries[0]
-            parts.append([entries[1:] for entries in own])
-            total += found.bound.size - 1
-        column, bound, left, right = (np.concatenate(entry) for entry in zip(*parts, strict=True))
+        found = _Intervals.of(members, ways[asking], self.threshold.dtype)
+        own = (np.repeat(self.column[asking], found.sizes), *found.halves(total))
+        whole = (self.column, self.threshold, self.left, self.right)
+        column, bound, left, right = map(np.concatenate, zip(whole, own, strict=True))
+        first = total + np.cumsum(found.sizes) - found.sizes
+        for entries in (column, bound, left, right):
+            entries[asking] = entries[first]
         return Branches(column, bound, left, right, self.roots, self.features, self.leaves)
 
     @property
@@ -130,38 +129,49 @@ class Branches:
         return round(steps / max(leaves, 1))
 
 
-class _Search(NamedTuple):
-    """Branches by which a value is looked for in a set, the first of them first."""
+class _Intervals(NamedTuple):
+    """What sets and the gaps between their values lead to: an interval more than bounds a set."""
 
     bound: Array
-    left: Array
-    right: Array
+    """The greatest number of each interval but the last, which is for what is missing."""
+    exits: Array
+    sizes: Array
+    """Bounds of each set."""
 
     @classmethod
-    def of(cls, values: Array, ways: list[int], first: int, others: int) -> _Search:
-        """Branches ``first``, and from ``others`` on, to one of ``ways`` by sorted ``values``."""
-        no, yes, _, missing = ways
+    def of(cls, members: Members, ways: Array, dtype: np.dtype[Any]) -> _Intervals:
+        """Those of all sets, of which each leads one of its ``ways``."""
+        no, yes, _, missing = ways.T
+        owner, place = np.divmod(members.keys, max(members.values.size, 1))
+        values = members.values[place].astype(dtype)
         before = _before(values)
-        bounds = np.stack([before, values], axis=1).reshape(-1)
-        ends = np.tile([no, yes], values.size)
-        is_some = np.stack([before != values, np.ones_like(values, bool)], axis=1).reshape(-1)
-        bounds = np.append(bounds[is_some], np.inf).astype(values.dtype)  # but what is missing
-        exits: list[int] = [*ends[is_some].tolist(), no, missing]
-        order: list[int] = []
-        sides: list[tuple[int, int]] = []
+        is_some = np.stack([before != values, np.ones_like(values, bool)], axis=1)
+        sizes = np.bincount(owner, is_some.sum(axis=1), len(ways)).astype(np.intp)
+        bound = np.stack([before, values], axis=1)[is_some]
+        exits = np.stack([no[owner], yes[owner]], axis=1)[is_some]
+        ends = np.cumsum(sizes)
+        bound = np.insert(bound, ends, np.inf)  # at most which all is but what is missing
+        last = np.stack([no, missing], axis=1).reshape(-1)
+        return cls(bound, np.insert(exits, np.repeat(ends, 2), last), sizes + 1)
 
-        def half(low: int, high: int) -> int:
-            if low == high:
-                return exits[low]
-            place, middle = len(order), (low + high) // 2
-            order.append(middle)
-            sides.append((0, 0))
-            sides[place] = half(low, middle), half(middle + 1, high)
-            return others + place - 1 if place else first
+    def halves(self, start: int) -> tuple[Array, Array, Array]:
+        """Bounds, and where each leads, left and right, by numbers from ``start`` on.
 
-        half(0, len(bounds))
-        left, right = np.array(sides, np.intp).T
-        return cls(bounds[order], left, right)
+        The first of a set is the middle one; what it leads to follows, left ones ahead of right.
+        """
+        high, number = np.cumsum(self.sizes), np.arange(self.sizes.size)
+        low = place = high - self.sizes
+        order, left, right = np.empty((3, self.bound.size), np.intp)
+        while low.size:
+            middle = (low + high) // 2
+            order[place] = middle
+            near, far = place + 1, place + 1 + middle - low
+            for to, begin, end, inner in (left, low, middle, near), (right, middle + 1, high, far):
+                to[place] = np.where(begin < end, start + inner, self.exits[begin + number])
+            low, high = np.append(low, middle + 1), np.append(middle, high)
+            place, number = np.append(near, far), np.tile(number, 2)
+            low, high, place, number = (entry[low < high] for entry in (low, high, place, number))
+        return self.bound[order], left, right
 
 
 def _before(numbers: Array) -> Array:
