@@ -148,6 +148,14 @@ def test_whole_rows_are_read_before_the_next_ones() -> None:
     assert [type(step) for step in channels.body] == [nest.Window, nest.Loop, nest.Window]
 
 
+@pytest.mark.parametrize("vectors", [8, 10, 14, 15])
+def test_rows_of_many_vectors_leave_registers_for_several_rows(vectors: int) -> None:
+    lanes = Target.host().vector_bytes // 4
+    first, *_ = inside(depthwise(tensor("x", (2, 3, 40, vectors * lanes), FLOAT32), 3))
+    assert isinstance(first, nest.Lanes)
+    assert first.units == 4
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_channels_that_end_within_a_vector_are_computed_in_whole_ones(level: str) -> None:
     h, w = (symbol(name, least=1) for name in "hw")

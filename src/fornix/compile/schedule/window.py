@@ -62,7 +62,8 @@ MAX_RUN = 14
 MAX_UNITS = 7
 """Vectors of a row that are handled together: 112 elements of 32 bits."""
 LONG_UNITS, OPEN_UNITS = 4, 2
-"""Of a row that is longer, and of one of unknown length, which single vectors end."""
+"""Of a row that is longer, and of one of unknown length, which single vectors end: with more, fewer
+rows would share what they read."""
 SOME_ROWS = 6
 """Elements of a run that are computed at once at least: rows of unknown length end in one vector of
 them, and a multiplication waits for the one before."""
@@ -226,10 +227,7 @@ def _units(extent: DimLike, lanes: int, folds: Sequence[Reduce]) -> int:
         terms = max(_volume(e.axes) for e in folds)
         return max(1, min(OPEN_UNITS, MAX_WRITTEN_OPEN // (SOME_ROWS * terms)))
     vectors = -(-extent // lanes)
-    if vectors <= MAX_UNITS:
-        return vectors
-    even = [n for n in range(MAX_UNITS, LONG_UNITS - 1, -1) if extent % (n * lanes) == 0]
-    return even[0] if even else LONG_UNITS
+    return vectors if vectors <= MAX_UNITS else LONG_UNITS
 
 
 def _in_blocks(store: Store, plan: _Plan) -> tuple[Store, _Plan, list[Variable]]:
