@@ -137,7 +137,7 @@ def inside(y: Tensor) -> nest.Block:
 
 
 def test_whole_rows_are_read_before_the_next_ones() -> None:
-    x = tensor("x", (2, 3, 40, 300), FLOAT32)
+    x = tensor("x", (2, 3, 1000, 300), FLOAT32)
     first, between, last = inside(depthwise(x, 3))
     assert isinstance(first, nest.Lanes)
     assert isinstance(between, nest.Loop)
@@ -148,12 +148,18 @@ def test_whole_rows_are_read_before_the_next_ones() -> None:
     assert [type(step) for step in channels.body] == [nest.Window, nest.Loop, nest.Window]
 
 
+def test_images_that_are_near_are_read_in_columns_whose_borders_are_asked_for_once() -> None:
+    (columns,) = inside(depthwise(tensor("x", (2, 3, 30, 240), FLOAT32), 3))
+    assert isinstance(columns, nest.Lanes)
+    assert [type(step) for step in columns.body] == [nest.Window, nest.Loop, nest.Window]
+
+
 @pytest.mark.parametrize("vectors", [8, 10, 14, 15])
 def test_rows_of_many_vectors_leave_registers_for_several_rows(vectors: int) -> None:
     lanes = Target.host().vector_bytes // 4
-    first, *_ = inside(depthwise(tensor("x", (2, 3, 40, vectors * lanes), FLOAT32), 3))
-    assert isinstance(first, nest.Lanes)
-    assert first.units == 4
+    (columns,) = inside(depthwise(tensor("x", (2, 3, 20, vectors * lanes), FLOAT32), 3))
+    assert isinstance(columns, nest.Lanes)
+    assert columns.units == 4
 
 
 @pytest.mark.parametrize("level", LEVELS)

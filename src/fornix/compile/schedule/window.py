@@ -67,6 +67,8 @@ rows would share what they read."""
 SOME_ROWS = 6
 """Elements of a run that are computed at once at least: rows of unknown length end in one vector of
 them, and a multiplication waits for the one before."""
+NEAR = 2
+"""First caches that a small image fills: memory need not be read in order."""
 HALF_PAYS = 1.25
 """Vectors of half the width are used where so many more of their lanes do work."""
 MAX_POINTS = 32
@@ -106,13 +108,22 @@ def window_nest(store: Store, target: Target, lanes: int) -> tuple[list[Store], 
     if not isinstance(plan.run.extent, int):
         body = (*body, *_one_by_one(plan, least, put))
     is_image = _step(folds, plan.vector) is not None
-    body = looped(blocks, tuple(_in_rows(plan, body)) if is_image else (_in_vectors(plan, body),))
+    goes_in_rows = is_image and not _is_near(plan, store, target)
+    steps = tuple(_in_rows(plan, body)) if goes_in_rows else (_in_vectors(plan, body),)
+    body = looped(blocks, steps)
     chunks, parallel = chunked(outer, body)
     return (
         first,
         store,
         Nest("window", (chunks,), plan.lanes, parallel, drops_subnormal=_has_products(folds)),
     )
+
+
+def _is_near(plan: _Plan, store: Store, target: Target) -> bool:
+    """Whether an image is known to be small: what its borders ask is then asked once a column."""
+    places = plan.run.extent * plan.vector.extent
+    most = NEAR * target.l1_bytes
+    return isinstance(places, int) and places * store.buffer.dtype.bits <= 8 * most
 
 
 def _in_vectors(plan: _Plan, body: Block) -> Lanes:
