@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 
 from fornix.compile.blocked import LEAST_LANES
 from fornix.compile.convolution import convolution
-from fornix.compile.schedule.across import across_stages
+from fornix.compile.schedule.across import across_by_size, across_stages
+from fornix.compile.target import Target
 from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, INT8, INT32, UINT8, DType
-from fornix.ir.dim import symbol
+from fornix.ir.dim import Dim, symbol
 from fornix.ir.loops import Scalar, Tensor, cast, compute, const, constant, stored, tensor
 from fornix.ops import scalar as s
 from fornix.ops.conv import conv, lower_conv, lower_convolve
@@ -124,7 +126,7 @@ def test_every_second_float_of_a_row_is_read_where_lanes_of_two_vectors_are_pick
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("is_open", [False, True])
 @pytest.mark.parametrize(
-    ("size", "taps", "strides"), [((9, 20), 5, 1), ((12, 7), 3, 2), ((3, 50), 7, 2), ((1, 2), 3, 1)]
+    ("size", "taps", "strides"), [((9, 20), 5, 1), ((12, 7), 3, 2), ((3, 50), 7, 2), ((1, 2), 3, 2)]
 )
 def test_results_that_are_narrower_are_finished_in_blocks(
     size: tuple[int, int], taps: int, strides: int, is_open: bool, level: str
@@ -162,11 +164,40 @@ def test_what_a_sum_meets_at_its_place_waits_for_rows() -> None:
     assert [stage.buffer.dtype for stage in stages] == [FLOAT32, FLOAT32, UINT8]
 
 
-def test_bytes_in_rows_of_open_length_are_summed_in_blocks_from_few_taps_on() -> None:
-    for strides in ([1, 1], [2, 2]):
+def test_bytes_in_steps_along_rows_of_open_length_are_summed_in_blocks_from_few_taps_on() -> None:
+    for strides, pays in (([1, 1], False), ([2, 2], True)):
         sums = depthwise(tensor("x", (1, 32, H, W), FLOAT32), 3, strides=strides, pads=[1] * 4)
         assert not is_across(sums)
-        assert is_across(compute(sums.shape, lambda *i, of=sums: quantized(of[i])))
+        y = compute(sums.shape, lambda *i, of=sums: quantized(of[i]))
+        assert is_across(y) is pays
+        assert not is_across(y, is_near=False)
+    many = depthwise(tensor("x", (1, 32, H, W), FLOAT32), 5, pads=[2] * 4)
+    y = compute(many.shape, lambda *i: quantized(many[i]))
+    assert is_across(y, is_near=False)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_run_tells_whether_the_second_cache_is_near_enough_for_blocks(level: str) -> None:
+    more: dict[str, Any] = {"strides": [2, 2], "pads": [1] * 4}
+    sums = depthwise(tensor("x", (N, 16, H, W), FLOAT32), 3, **more)
+    y = compute(sums.shape, lambda *i: quantized(sums[i]))
+    found = convolution(source(stored(y)))
+    assert found is not None
+    room = 16 * FLOAT32.bits // 8 * 20
+    masked = dataclasses.replace(Target.masked("x86-64-v4"), l2_bytes=room)
+    chosen = across_by_size(found, masked, 16)
+    assert chosen is not None
+    is_chosen = chosen[1]
+    assert isinstance(is_chosen, Dim)
+    runner = Runner([y], dataclasses.replace(target(level), l2_bytes=room), chunks=3)
+    w, bias = data(FLOAT32, (16, 1, 3, 3), {}, 1), data(FLOAT32, (16,), {}, 3)
+    for n, height, width, is_it in ((1, 7, 11, 1), (1, 8, 10, 0), (2, 19, 33, 0), (1, 3, 5, 1)):
+        extents = {"N": n, "H": height, "W": width}
+        assert is_chosen.bind(extents) == is_it
+        x = data(FLOAT32, (n, 16, height, width), {}, 2)
+        (made,) = runner.run({"x": x}, extents)
+        wanted = conv(x, w, bias, group=16, **more)
+        np.testing.assert_array_equal(made, np.clip(np.rint(wanted / 4) + 7, 0, 255))
 
 
 def test_extents_may_be_open() -> None:

@@ -16,7 +16,7 @@ from fornix.compile.convolution import Convolution, convolution
 from fornix.compile.cost import accesses, stride_of
 from fornix.compile.nest import Nest
 from fornix.compile.phases import joined, phases
-from fornix.compile.schedule.across import across_stages
+from fornix.compile.schedule.across import across_by_size
 from fornix.compile.schedule.attention import attention_nest
 from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.direct import direct_stages, speed_of_direct
@@ -133,12 +133,25 @@ def _of_unspread(store: Store, conv: Convolution, target: Target, lanes: int) ->
     found = found or of_halves or direct_stages(conv, target, lanes)
     if found is not None and rounded is None and halves is None:
         return _by_size(ways(conv, found, None, target, lanes), target)
-    in_blocks = None
-    if not found:
-        masked = target.least_masked
-        in_blocks = across_stages(conv, lanes, is_wide=target.is_wide, least_masked=masked)
-    stages = found or in_blocks or plane_stages(conv) or _apart(store)
-    return None if stages is None else _of_stages(stages, target)
+    if found:
+        return _of_stages(found, target)
+    return _of_depthwise(store, conv, target, lanes)
+
+
+def _of_depthwise(
+    store: Store, conv: Convolution, target: Target, lanes: int
+) -> list[Piece] | None:
+    """The same where no boxes serve it: in blocks of channels, or in rows."""
+    stages, is_it = across_by_size(conv, target, lanes) or ([], 0)
+    in_blocks = _of_stages(stages, target)
+    if known(is_it) == 1:
+        return in_blocks
+    rows = plane_stages(conv) or _apart(store)
+    in_rows = None if rows is None else _of_stages(rows, target)
+    if known(is_it) == 0:
+        return in_rows
+    in_rows = in_rows or [*_of_sums(store, target, lanes)]
+    return [*_only_if(is_it, in_blocks), *_only_if(1 - is_it, in_rows)]
 
 
 def _of_stages(stages: Sequence[Stage | Store], target: Target) -> list[Piece]:

@@ -18,6 +18,8 @@ from fornix.compile.cost import accesses, stride_of, useful_lanes
 from fornix.compile.phases import phases
 from fornix.compile.schedule.inside import data_of, needed_for
 from fornix.compile.schedule.packing import is_narrowed, sums_in_blocks
+from fornix.compile.schedule.small_images import is_less
+from fornix.compile.target import Target
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import Atom, Floor, atoms, coefficient
 from fornix.ir.loops import Scalar, Store, Variable, load, replace, substitute_scalar
@@ -43,8 +45,12 @@ UNPICKED_COST = 2.5
 of two vectors: those that mask none do not either."""
 TURNING, WIDE_TURNING = 8.5, 15.0
 """Terms that it costs to turn an element where both sides are turned, and on such processors."""
-NARROW_TURNING = 4.0
-"""The same where the result is finished in blocks and turned as bytes. Measured on Zen 4."""
+NARROW_TURNING, NARROW_TURNING_OF_FLOATS = 4.0, 6.0
+"""The same of sums of bytes and of floats where the result is finished in blocks and turned as
+bytes, unless rows are of open length and the image is not `NEAR`. Measured on Zen 4."""
+NEAR = 4
+"""Times what the second cache holds, below which an image in blocks costs that: larger ones leave
+it between one stage and the next. Measured on Zen 4."""
 ONE_TURNING = 6.0
 """The same where one side is."""
 REPEATED = 12
@@ -58,12 +64,28 @@ MARGIN = 1.3
 _SERIAL = itertools.count()
 
 
+def across_by_size(
+    c: Convolution, target: Target, lanes: int
+) -> tuple[list[Store], DimLike] | None:
+    """`across_stages`, and 1 where a run takes them, else 0; None if rows are always better."""
+    for is_near in (False, True):
+        more = {"is_wide": target.is_wide, "is_near": is_near}
+        stages = across_stages(c, lanes, **more, least_masked=target.least_masked)
+        if stages is None:
+            continue
+        image = stages[0].buffer
+        size = math.prod(image.shape) * image.dtype.bits // 8
+        return stages, is_less(size, NEAR * target.l2_bytes) if is_near else 1
+    return None
+
+
 def across_stages(
-    c: Convolution, lanes: int, *, is_wide: bool, least_masked: int = 1
+    c: Convolution, lanes: int, *, is_wide: bool, least_masked: int = 1, is_near: bool = True
 ) -> list[Store] | None:
     """The image in blocks, its sums in blocks, and the result of ``c``; None if rows are better.
 
-    Some processors are ``is_wide``: see `Target.is_wide`, and `Target.least_masked`.
+    Some processors are ``is_wide``: see `Target.is_wide`, and `Target.least_masked`. An image of
+    open rows ``is_near`` if it is small enough for caches: see `NEAR`.
     """
     count = c.filter.extent
     if not c.is_depthwise or not isinstance(count, int):
@@ -77,11 +99,12 @@ def across_stages(
     if lanes < LEAST_LANES or count % width != 0:
         return None
     is_half = is_wide and width < lanes
-    more = _more(c, least_masked)
+    more = _more(c, least_masked) * (WIDE_ROW_COST if is_wide else ROW_COST)[_is_open(c)]
+    turning = _turning(c, is_wide=is_wide, is_near=is_near)
     if not (
         _is_far(c)
         if is_mixed
-        else read and written and _pays(c, lanes, more, is_wide=is_wide, is_half=is_half)
+        else read and written and _pays(c, lanes, more, turning, is_half=is_half)
     ):
         return None
     stages: list[Store] = []
@@ -140,24 +163,34 @@ def _more(c: Convolution, least_masked: int) -> float:
     return UNPICKED_COST if least_masked > 1 and c.spatial[-1].stride == 2 else 1.0
 
 
-def _pays(c: Convolution, lanes: int, more: float, *, is_wide: bool, is_half: bool) -> bool:
-    """Whether sums along rows take more than those in blocks and turning there and back.
+def _is_open(c: Convolution) -> bool:
+    """Whether only a run tells how long rows are."""
+    return not isinstance(c.spatial[-1].out.extent, int)
 
-    Rows cost so many times ``more`` than those of floats. Blocks that fill half of a vector take
-    ``is_half`` of the lanes.
+
+def _turning(c: Convolution, *, is_wide: bool, is_near: bool) -> float:
+    """Terms that it costs to turn an element, which an image of open rows that is far pays."""
+    if is_wide:
+        return WIDE_TURNING
+    if not is_narrowed(c) or (_is_open(c) and not is_near):
+        return TURNING
+    return NARROW_TURNING_OF_FLOATS if c.sum.dtype.is_float else NARROW_TURNING
+
+
+def _pays(c: Convolution, lanes: int, more: float, turning: float, *, is_half: bool) -> bool:
+    """Whether sums along rows take more than those in blocks and ``turning`` there and back.
+
+    Terms along rows that are read at every element cost so many times ``more`` than those in
+    blocks. Blocks that fill half of a vector take ``is_half`` of the lanes.
     """
     row = c.spatial[-1]
-    extent, is_open = row.out.extent, not isinstance(row.out.extent, int)
+    extent = row.out.extent
     terms = math.prod(s.taps for s in c.spatial if isinstance(s.taps, int))
     steps = math.prod(s.stride for s in c.spatial)
     use = useful_lanes(extent, lanes) / lanes if isinstance(extent, int) else OPEN_USE
-    costs, turning = (WIDE_ROW_COST, WIDE_TURNING) if is_wide else (ROW_COST, TURNING)
-    if not is_wide and is_narrowed(c):
-        turning = NARROW_TURNING
     step = (STEP_COST if c.sum.dtype.is_float else STEP_COST_OF_BYTES).get(row.stride, FAR_COST)
-    in_rows = terms * step * more * costs[is_open] / use
     copies = steps * (REPEATED if _is_repeated(c) else 1)
-    return in_rows > MARGIN * (terms * (1 + is_half) + turning * (1 + copies))
+    return terms * step * more / use > MARGIN * (terms * (1 + is_half) + turning * (1 + copies))
 
 
 def _image_in_blocks(c: Convolution, lanes: int) -> tuple[Store, Scalar]:
@@ -186,4 +219,4 @@ def _image_in_blocks(c: Convolution, lanes: int) -> tuple[Store, Scalar]:
     return copy, read
 
 
-__all__ = ["across_stages"]
+__all__ = ["across_by_size", "across_stages"]
