@@ -14,6 +14,7 @@ from fornix.ir.load import from_message
 from fornix.passes import Level, optimize
 from fornix.passes.apply import apply_rules
 from fornix.passes.pattern import P, any_, rewrite
+from fornix.passes.pipeline import Native
 from fornix.reference import ReferenceEvaluator
 
 RANDOM = np.random.default_rng(3)
@@ -231,6 +232,33 @@ def test_layer_normalization_is_found() -> None:
         y = Add (w, b)
     }"""
     check(text, ["LayerNormalization"], rtol=1e-4, x=X)
+
+
+ROOTS = ["q = Div (x, r)", "i = Reciprocal (r) q = Mul (x, i)", "i = Div (one, r) q = Mul (i, x)"]
+
+
+@pytest.mark.parametrize("opset", [18, 20, 23])
+@pytest.mark.parametrize("over", ROOTS)
+def test_squares_of_half_precision_are_summed_in_single(over: str, opset: int) -> None:
+    text = f"""f (float16[N, 4] x) => (float16[] y)
+        <float w2 = {{2}}, float w1 = {{1}}, float we = {{0.001}}, float[4] ws = {{1, 2, 3, 4}},
+         int64[1] last = {{-1}}> {{
+        two = Cast <to = 10> (w2) one = Cast <to = 10> (w1)
+        eps = Cast <to = 10> (we) s = Cast <to = 10> (ws)
+        p = Pow (x, two) m = ReduceMean (p, last) e = Add (m, eps) r = Sqrt (e) {over}
+        y = Mul (s, q)
+    }}"""
+    model = model_of(text, opset)
+    optimized = optimize(model, debug=True, native=Native())
+    of_standard = opset >= 23
+    fused = "RMSNormalization" if of_standard else "SimplifiedLayerNormalization"
+    assert operators(optimized) == [fused]
+    assert (fused in operators(optimize(model))) == of_standard
+    x = (floats(5, 4) * [[1000], [300], [1], [0.01], [0]]).astype(np.float16)
+    [y] = ReferenceEvaluator(optimized).run(None, {"x": x})
+    wide = x.astype(np.float64)
+    root = np.sqrt(np.square(wide).mean(-1, keepdims=True) + 1e-3)
+    np.testing.assert_allclose(y, wide / root * np.arange(1, 5), rtol=2e-3)
 
 
 def test_subgraphs_are_optimized_too() -> None:

@@ -5,7 +5,7 @@
 
 Means over the last axes. The division may be a product with a reciprocal or a power. It is fused by
 itself, with a scale of ones; the scale, the bias and the Casts around it, each of which may be
-missing, are absorbed afterwards.
+missing, are absorbed afterwards. Before opset 23 the engine has half precision fused as well.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, DType
 from fornix.ir.graph import Node, Value
 from fornix.ops.fact import Array, static
+from fornix.ops.microsoft import DOMAIN
 from fornix.passes.make import Maker
 from fornix.passes.pattern import (
     Application,
@@ -30,7 +31,8 @@ from fornix.passes.pattern import (
 
 LAYER_NORMALIZATION_SINCE = 17
 RMS_NORMALIZATION_SINCE = 23
-DTYPES = {FLOAT16, FLOAT32, BFLOAT16}
+HALF = {FLOAT16, BFLOAT16}
+DTYPES = {FLOAT32, *HALF}
 """Not float64: both operators compute in float32 or narrower."""
 
 
@@ -104,12 +106,20 @@ def fuse_expanded_layernorm(
 def fuse_rmsnorm(
     x: Value, epsilon: float, spread: Node, make: Maker, spread_axes: Array | None = None
 ) -> Value | None:
-    """X / √(mean(x²) + ε) = RMSNormalization(x, 1)."""
+    """X / √(mean(x²) + ε) = RMSNormalization(x, 1).
+
+    Squares of float16 from 256 on are infinite: what is fused computes half precision in float32,
+    and so does the contributed operator, which the engine knows before the standard's begins.
+    """
     axes = _last_axes(x, spread, spread_axes, make)
     ones = None if axes is None else _spanned(np.ones(()), x, axes, make)
-    if make.opset < RMS_NORMALIZATION_SINCE or ones is None or axes is None:
+    if ones is None or axes is None:
         return None
-    return make.RMSNormalization(x, ones, axis=-axes, epsilon=epsilon)
+    if make.opset >= RMS_NORMALIZATION_SINCE:
+        return make.RMSNormalization(x, ones, axis=-axes, epsilon=epsilon)
+    if make.fact(x).dtype not in HALF or not make.imports(DOMAIN):
+        return None
+    return make.SimplifiedLayerNormalization(x, ones, axis=-axes, epsilon=epsilon)
 
 
 @rewrite(
@@ -126,7 +136,7 @@ def absorb_casts(
     """Half precision that is widened to float32 for it alone: RMSNormalization does that itself."""
     dtype = make.fact(x).dtype
     casts = [DType.of(node.attr("to")) for node in (widen, narrow)]
-    if dtype not in {FLOAT16, BFLOAT16} or casts != [FLOAT32, dtype] or (scale != 1).any():
+    if dtype not in HALF or casts != [FLOAT32, dtype] or (scale != 1).any():
         return None
     return make.RMSNormalization(x, scale.astype(dtype.numpy), **dict(norm.attributes))
 
@@ -134,6 +144,10 @@ def absorb_casts(
 @rewrite(
     P.Mul(P.LayerNormalization(_x, const("scale"), bind="norm", single_use=True), const("factor")),
     P.Mul(P.RMSNormalization(_x, const("scale"), bind="norm", single_use=True), const("factor")),
+    P.Mul(
+        P.SimplifiedLayerNormalization(_x, const("scale"), bind="norm", single_use=True),
+        const("factor"),
+    ),
 )
 def absorb_scale(x: Value, scale: Array, factor: Array, norm: Node, make: Maker) -> Value | None:
     """A factor behind a normalization without bias is part of its scale."""

@@ -82,3 +82,7 @@ class Maker:
     def opset(self) -> int:
         """Version of ai.onnx that the model imports; 0 if it does not."""
         return self._inference.imports.get("", 0)
+
+    def imports(self, domain: str) -> bool:
+        """Whether the model may have operators of ``domain``."""
+        return domain in self._inference.imports
