@@ -120,6 +120,18 @@ def test_every_processor_searches_sets(level: str) -> None:
     check(made, [rows_of(n, n, np.float64, missing=True) for n in (3, 70)], 3, level=level)
 
 
+@pytest.mark.parametrize("size", [0, 1, 2, 100, 1000])
+def test_a_set_is_searched_in_as_many_steps_as_halves_take(size: int) -> None:
+    leaves = [Plant(votes=[(0, 1.0)]), Plant(votes=[(0, 2.0)])]
+    grown = [Plant("BRANCH_MEMBER", 0, [*range(n)], True, leaves) for n in (3, size)]
+    branches = Branches.of(forest_of_doubles(grown, 1, 1), np.dtype(np.float64))
+    here, steps = branches.roots[1:], 0
+    while here.size:
+        here, steps = np.unique([branches.left[here], branches.right[here]]), steps + 1
+        here = here[here >= 0]
+    assert steps == (2 * size + 1).bit_length()  # two bounds a value, and one that none exceeds
+
+
 def test_trees_that_vote_for_a_target_each_need_no_table_of_all() -> None:
     grown = [tree for k in range(40) for tree in plants(k, 1, targets=1)]
     stack = list(enumerate(grown))
