@@ -37,6 +37,7 @@ from fornix.passes import (
     fuse_gemm,
     fuse_layernorm,
     fuse_quantized,
+    split_batches,
     trim_windows,
     unblock_filters,
 )
@@ -131,6 +132,7 @@ FIRST = (
     Pass("keep_few_bits", Level.EXTENDED, few_bits.keep_few_bits),
     Pass("spread_scans", Level.BASIC, spread_scans),
     Pass("join_columns", Level.BASIC, join_columns),
+    Pass("split_batches", Level.BASIC, _rules(split_batches.RULES)),
 )
 """What the engine has done ahead of the rest, before numbers are folded."""
 LAST = (
