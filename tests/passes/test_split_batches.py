@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fornix import InferenceSession
+from fornix.errors import FornixError
 from fornix.format.text import parse_model
 from fornix.ir.graph import Model
 from fornix.ir.load import from_message
@@ -20,10 +21,12 @@ IMAGE_BYTES = 4 * 4 * 6 * 4 * 6
 """What the six taps of 4×6 places sample of an image's four channels."""
 
 
-def model_of(count: object, used: list[str]) -> Model:
+def model_of(count: object, used: list[str], **counts: str) -> Model:
+    """Of ``count`` images, and of as many offsets and masks where ``counts`` names no others."""
     shapes = dict(zip(INPUTS, SHAPES, strict=True))
+    first = {**dict.fromkeys(("x", "offset", "mask"), count), **counts}
     declared = ", ".join(
-        f"float[{', '.join(map(str, [count, *s[1:]] if name in 'x offset mask' else s))}] {name}"
+        f"float[{', '.join(map(str, [first.get(name, s[0]), *s[1:]]))}] {name}"
         for name, s in shapes.items()
         if name in used
     )
@@ -61,6 +64,16 @@ def test_batches_that_are_empty_or_open_stay_whole(count: object) -> None:
     with patch.object(split_batches, "PART_BYTES", 0):
         split = optimize(model_of(count, INPUTS), native=Native())
     assert [n.op_type for n in split.graph.nodes] == ["DeformConv"]
+
+
+@pytest.mark.parametrize("name", ["offset", "mask"])
+def test_more_offsets_or_masks_than_images_are_refused(name: str) -> None:
+    feeds = feeds_of(INPUTS)
+    feeds[name] = np.concatenate([feeds[name], feeds[name][:1]])
+    with patch.object(split_batches, "PART_BYTES", 0):
+        session = InferenceSession(model_of(5, INPUTS, **{name: "N"}))
+    with pytest.raises(FornixError, match=rf"{name} must be \[5, .* got {name}\[6, "):
+        session.run(None, feeds)
 
 
 def test_models_that_are_written_keep_their_batches() -> None:

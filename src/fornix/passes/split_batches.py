@@ -32,9 +32,13 @@ def split_batches(
     b: Value | None = None,
     mask: Value | None = None,
 ) -> Value | None:
-    """Only where extents are known: else nobody can say how many parts there are."""
+    """Only where extents are known: else nobody can say how many parts there are.
+
+    Offsets and masks are of as many images: parts would not see what is left of more.
+    """
     image, taps = make.fact(x), make.fact(offset)
-    if not image.has_rank or not taps.has_rank:
+    facts = [image, *(make.fact(value) for value in (offset, mask) if value is not None)]
+    if not all(fact.has_rank and fact.shape[:1] == image.shape[:1] for fact in facts):
         return None
     count, channels, *places = image.shape
     extents = [e for e in (count, channels, *taps.shape[1:]) if isinstance(e, int)]
