@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from fornix.compile.nest import Chunks, Fold
 from fornix.compile.reductions import reductions
+from fornix.compile.schedule import schedule
 from fornix.compile.schedule.row import by_reciprocals, row_axis, row_nest
 from fornix.dtype import FLOAT32, FLOAT64, DType
-from fornix.ir.dim import symbol
+from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import Apply, Scalar, Tensor, apply, compute, reduce, select, stored, tensor
 from fornix.ops import scalar as s
+from fornix.ops.move import lower_concat
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import check
 from tests.compile.test_phases import source
@@ -155,3 +159,41 @@ def test_open_rows_are_kept_where_results_lie(name: str, width: int) -> None:
     x = tensor("x", (symbol("n"), symbol("m")), FLOAT32)
     symbols = {"n": len(data), "m": width}
     check(results(x)[name], {"x": data}, symbols, at_end=True, chunks=3)
+
+
+def joined(heights: Sequence[int], width: int, batch: DimLike = 2) -> dict[str, Tensor]:
+    """What is made of rows that come of one of several tensors, by name."""
+    parts = [tensor(f"x{k}", (batch, n, width), FLOAT32) for k, n in enumerate(heights)]
+    x = lower_concat(*parts, axis=1)
+    top = compute(x.shape[:2], lambda b, i: reduce("max", width, lambda k: x[b, i, k]))
+    power = compute(x.shape, lambda b, i, j: s.exp(x[b, i, j] - top[b, i]))
+    total = compute(x.shape[:2], lambda b, i: reduce("sum", width, lambda k: power[b, i, k]))
+    softmax = compute(x.shape, lambda b, i, j: power[b, i, j] / total[b, i])
+    return {"softmax": softmax, "sum": total, "top": top}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("heights", "width"),
+    [((19, 5, 1), 4), ((19, 5, 1), 21), ((1, 40), 1), ((1, 40), 300), ((2, 1, 3, 1) * 3, 5)],
+)
+def test_joined_rows_are_what_the_interpreter_says(
+    heights: tuple[int, ...], width: int, level: str
+) -> None:
+    rng = np.random.default_rng(width)
+    feeds = {
+        f"x{k}": rng.standard_normal((2, n, width)).astype(np.float32)
+        for k, n in enumerate(heights)
+    }
+    feeds["x1"][0, 0, -1], feeds["x0"][-1, 0, 0] = np.nan, -np.inf
+    for y in joined(heights, width).values():
+        check(y, feeds, target=target(level), chunks=3)
+    y = joined(heights, width, symbol("n"))["softmax"]
+    check(y, {name: x[:1] for name, x in feeds.items()}, {"n": 1}, target=target(level))
+
+
+def test_joined_rows_are_scheduled_apart() -> None:
+    heights = 19, 5, 2
+    for y in joined(heights, 21, symbol("n")).values():
+        pieces = schedule(source(stored(y)), target("x86-64-v4"))
+        assert [p.stores[0].axes[1].extent for p in pieces] == [*heights]

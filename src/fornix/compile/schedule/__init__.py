@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
 from fornix.compile.attention import as_attention
-from fornix.compile.axes import merge
+from fornix.compile.axes import cut, merge
 from fornix.compile.convolution import Convolution, convolution
-from fornix.compile.cost import accesses, stride_of
+from fornix.compile.cost import accesses, outer_reductions, stride_of
 from fornix.compile.nest import Nest
 from fornix.compile.phases import joined, phases
 from fornix.compile.schedule.across import across_by_size
@@ -287,6 +287,10 @@ def _of_elements(store: Store, target: Target, lanes: int) -> Iterator[Piece]:
         yield Piece(map_nest(rest, target.vector_bytes), (rest,))
         return
     store = merge(store, has_parts=True)
+    parts = cut(store, _alike(store))
+    if len(parts) > 1:
+        yield from _of_stages(parts, target)
+        return
     rows = repeated(store, lanes)
     if rows is not None:
         yield from _of_stages(rows, target)
@@ -302,6 +306,18 @@ def _of_elements(store: Store, target: Target, lanes: int) -> Iterator[Piece]:
     else:
         yield from _only_if(column[0], _of_store(column[1], target))
         yield from _only_if(1 - column[0], _of_rows(store, vector, target, lanes))
+
+
+def _alike(store: Store) -> list[Variable]:
+    """The axes of ``store`` that are not cut where guards flip, before anything else is decided.
+
+    Rows that are reduced are scheduled apart for each source that they may come of: which it is was
+    asked in every stage of each row. Along other axes reductions would be repeated, and of those of
+    open length parts may be empty.
+    """
+    sums = outer_reductions(store.value)
+    is_same = {a for a in store.axes if not sums or any(a not in e.variables for e in sums)}
+    return [a for a in store.axes if a in is_same or not isinstance(a.extent, int)]
 
 
 def _of_rows(store: Store, vector: Variable | None, target: Target, lanes: int) -> Iterator[Piece]:
