@@ -165,7 +165,49 @@ def test_a_key_that_is_no_number_is_lowered() -> None:
     check_lowering("LabelEncoder", [x], attributes, opset=4, **ML)
 
 
-def test_many_labels_stay_with_the_kernel() -> None:
-    attributes = {"keys_int64s": list(range(257)), "values_int64s": list(range(257))}
-    with pytest.raises(NotLowered, match="257 keys are looked up by search"):
+KEYS: dict[str, Any] = {
+    "one after the other": np.arange(-4, 25),
+    "of all sizes": np.array([-(2**31), 2**31 - 1, 0, -1]),
+    "multiples": np.arange(40) * 1024 - 7168,
+    "powers": 2 ** np.arange(14),
+    "many": np.random.default_rng(0).permutation(30_000)[:700] - 15_000,
+}
+
+
+@pytest.mark.parametrize("keys", KEYS.values(), ids=KEYS)
+@pytest.mark.parametrize("dtype", NUMBERS)
+def test_labels_of_any_numbers_are_lowered(keys: Any, dtype: Any) -> None:
+    keys = np.random.default_rng(1).permutation(keys).astype(dtype)
+    attributes = {
+        "keys_tensor": np.append(keys, keys[:2]),
+        "values_tensor": np.arange(len(keys) + 2, dtype=np.int32),
+        "default_tensor": np.array([-1], np.int32),
+    }
+    near = np.concatenate([keys, keys + dtype(1), keys - dtype(1), np.array([0, 1], dtype)])
+    check_lowering("LabelEncoder", [near], attributes, opset=4, **ML)
+
+
+@pytest.mark.parametrize("count", [0, 1, 8, 9, 60])
+def test_zeros_of_both_signs_are_one_key_and_what_is_no_number_another(count: int) -> None:
+    keys = np.append(np.arange(count) / 4, [-0.0, np.nan, 0.5, np.nan]).astype(np.float32)
+    attributes = {"keys_tensor": keys, "values_int64s": [*range(len(keys))]}
+    x = np.array([0.0, -0.0, np.nan, 0.25, 0.5, -1.0, np.inf], np.float32)
+    check_lowering("LabelEncoder", [x], attributes, opset=4, **ML)
+
+
+def test_the_greatest_and_least_numbers_are_looked_up() -> None:
+    ends = np.iinfo(np.int64)
+    keys = [ends.min, ends.min + 1, ends.min + 2]
+    attributes = {"keys_int64s": keys, "values_int64s": [1, 2, 3]}
+    x = np.array([*keys, ends.max, ends.max - 1, 0, -1])
+    check_lowering("LabelEncoder", [x], attributes, opset=4, **ML)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("labels.TABLED", 9), ("hashed.FACTORS", 0)])
+def test_keys_that_have_no_table_stay_with_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, name: str, limit: int
+) -> None:
+    attributes = {"keys_int64s": [*range(0, 20, 2)], "values_int64s": [*range(10)]}
+    monkeypatch.setattr(f"fornix.ops.ml.{name}", limit)
+    with pytest.raises(NotLowered, match="10 keys are looked up by search"):
         lower_op("LabelEncoder", [np.array([1, 2])], attributes, opset=4, **ML)

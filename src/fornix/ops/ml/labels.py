@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,22 @@ import numpy as np
 from fornix.dtype import FLOAT32, INT64, STRING, DType
 from fornix.errors import DTypeError, require
 from fornix.ir.dim import DimLike
-from fornix.ir.loops import Scalar, Tensor, compute, constant, gathered, index, reduce, select
+from fornix.ir.loops import (
+    Scalar,
+    Tensor,
+    apply,
+    cast,
+    compute,
+    const,
+    constant,
+    gathered,
+    select,
+)
 from fornix.ir.types import TensorType
 from fornix.ops import scalar as s
 from fornix.ops.call import LowerNode, RunNode
 from fornix.ops.fact import Array, Fact
+from fornix.ops.ml.hashed import Hashed
 from fornix.ops.ml.lookup import Lookup
 from fornix.ops.op import op
 from fornix.ops.types import F32, F64, I16, I32, I64
@@ -98,30 +109,71 @@ def label_encoder(X: Array, *, node: RunNode, **attributes: Any) -> Array:
 def lower_label_encoder(X: Tensor, *, node: LowerNode, **attributes: Any) -> Tensor:
     table = Table.of(attributes)
     _check_keys(X.dtype, table.dtype)
-    count = table.lookup.ranked.size
-    if count > COMPARED:
+    lookup, count = table.lookup, table.lookup.ranked.size
+    # Of equal keys the last counts, and so it does of those that are no numbers: they come last.
+    keys, dtype = lookup.ranked, DType.of(lookup.values.dtype)
+    default = const(lookup.values[-1].item(), dtype)
+    counts = np.append(keys[1:] != keys[:-1], [True] * bool(count)) & ~np.isnan(keys)
+    has_nan = bool(np.isnan(keys[-1:]).any())
+    missing = const(lookup.values[lookup.order[-1]].item(), dtype) if has_nan else default
+    find = _finding(keys[counts], lookup.values[lookup.order[counts]], default)
+    if find is None:
         node.decline(f"{count} keys are looked up by search")
-    # The least keys first, and of equal ones the last: its place in ranked is the greatest.
-    keys = constant(table.lookup.ranked)
-    values = constant(table.lookup.values[[*table.lookup.order, count]])
-    has_nan = X.dtype.is_float and bool(np.isnan(table.lookup.ranked).any())
 
     def at(*i: DimLike) -> Scalar:
-        def candidate(k: DimLike) -> Scalar:
-            x, key = X[i], keys[k]
-            is_key = s.equal(x, key)
-            if has_nan:
-                is_key = s.logical_or(is_key, s.logical_and(s.isnan(x), s.isnan(key)))
-            return select(is_key, index(k), index(-1))
-
-        place = reduce("max", count, candidate)
-        return values[gathered(select(place < 0, index(count), place), count + 1)]
+        return select(s.isnan(X[i]), missing, find(X[i])) if has_nan else find(X[i])
 
     return compute(X.shape, at)
 
 
-COMPARED = 256
-"""Keys up to which a lowering compares with each of them."""
+def _finding(keys: Array, values: Array, default: Scalar) -> Callable[[Scalar], Scalar] | None:
+    """What finds the value of an element, for ascending keys that differ; None for the kernel."""
+    count = keys.size
+    if count > 1 and keys.dtype.kind == "i" and int(keys[-1]) - int(keys[0]) == count - 1:
+        return _counted(int(keys[0]), values, default)
+    if count <= COMPARED:
+        return _compared(keys, values, default)
+    table = Hashed.of(keys) if count <= TABLED else None
+    if table is None:
+        return None
+    known, listed = constant(table.listed(keys)), constant(table.listed(values))
+
+    def find(x: Scalar) -> Scalar:
+        slot = gathered(table.slot(x), table.size)
+        return select(s.equal(x, known[slot]), listed[slot], default)
+
+    return find
+
+
+def _counted(first: int, values: Array, default: Scalar) -> Callable[[Scalar], Scalar]:
+    """`_finding` where keys are whole numbers one after the other."""
+    listed, count = constant(values), len(values)
+
+    def find(x: Scalar) -> Scalar:
+        number = cast(x, INT64)
+        near = apply("max", apply("min", number, first + count - 1), first)
+        return select(s.equal(near, number), listed[gathered(near - first, count)], default)
+
+    return find
+
+
+def _compared(keys: Array, values: Array, default: Scalar) -> Callable[[Scalar], Scalar]:
+    """`_finding` by comparing each key."""
+    pairs = [*zip(keys.tolist(), values.tolist(), strict=True)]
+
+    def find(x: Scalar) -> Scalar:
+        found = default
+        for key, value in pairs:
+            found = select(s.equal(x, key), value, found)
+        return found
+
+    return find
+
+
+COMPARED = 8
+"""Keys up to which each is compared: 8 take as long as one look at a table."""
+TABLED = 1 << 16
+"""Keys up to which those of a model are put into a table when it is compiled."""
 
 
 @dataclass(frozen=True)
