@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 456,
     "passes": 4352,
     "edit": 1150,
-    "compile": 18_005,
+    "compile": 18_013,
     "runtime": 11_802,
     "quantization": 1500,
     "convert": 6000,

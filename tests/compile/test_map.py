@@ -11,8 +11,9 @@ import pytest
 from fornix import ops
 from fornix.compile.axes import flips, settled
 from fornix.compile.nest import Block, ChunkedLanes, Chunks, Lanes, Loop
-from fornix.compile.schedule.map import map_nest, normal
-from fornix.dtype import BOOL, FLOAT32, UINT8, DType
+from fornix.compile.schedule import schedule
+from fornix.compile.schedule.map import MOST_GATHERED, map_nest, normal
+from fornix.dtype import BOOL, FLOAT32, INT64, UINT8, DType
 from fornix.ir.buffer import Buffer
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import (
@@ -32,9 +33,11 @@ from fornix.ir.loops import (
     tensor,
 )
 from fornix.ir.loops.rewrite import guarded
+from fornix.ir.loops.scalar import gathered
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, compiled
 from tests.compile.test_chains import kinds
+from tests.compile.test_phases import source
 from tests.ir.interpreter import interpret
 
 PARTS = 12
@@ -428,6 +431,33 @@ def test_borders_are_parts_of_rows_that_have_all_channels_inside(
     assert buffer is not None
     assert isinstance(buffer.source, Store)
     assert [*_rows(map_nest(normal(buffer.source), 16).body)] == [10, w, 10]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [UINT8, BOOL, FLOAT32])
+def test_gathered_bytes_are_what_numpy_takes(
+    dtype: DType, level: str, rng: np.random.Generator
+) -> None:
+    data = rng.integers(0, 2, (3, 300)).astype(dtype.numpy)
+    places = rng.integers(-300, 300, (3, 131))
+    x, i = tensor("x", data.shape, dtype), tensor("i", places.shape, INT64)
+    y = compute(places.shape, lambda r, k: x[r, gathered(i[r, k], 300, wraps=True)])
+    (found,) = Runner([y], target(level), chunks=3).run({"x": data, "i": places})
+    np.testing.assert_array_equal(found, np.take_along_axis(data, places, 1))
+
+
+def test_vectors_are_short_whose_bytes_are_gathered_one_by_one() -> None:
+    x, i = tensor("x", (50, 300), UINT8), tensor("i", (300,), INT64)
+    place = gathered(i[0], 300)
+    lanes = [
+        schedule(source(stored(compute(x.shape, at))), target("x86-64-v4"))[0].nest.lanes
+        for at in (
+            lambda r, k: x[r, gathered(i[k], 300)],
+            lambda r, k: x[r, k] + x[r, place],
+            lambda r, k: x[gathered(i[r], 50), k],
+        )
+    ]
+    assert lanes == [MOST_GATHERED, 64, 64]
 
 
 def _rows(body: Block) -> Iterator[DimLike]:

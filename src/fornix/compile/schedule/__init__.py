@@ -27,7 +27,13 @@ from fornix.compile.schedule.gates import gate_steps
 from fornix.compile.schedule.gathered import gathered
 from fornix.compile.schedule.halves import convolution_in_halves, in_halves, rounded_in_tiles
 from fornix.compile.schedule.looked_up import looked_up
-from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
+from fornix.compile.schedule.map import (
+    lanes_along,
+    lanes_of,
+    map_nest,
+    normal,
+    vector_axis,
+)
 from fornix.compile.schedule.ordered import routine_nest, scan_nest, update_nest
 from fornix.compile.schedule.pairs import contraction_in_pairs
 from fornix.compile.schedule.parts import part_nests
@@ -338,7 +344,7 @@ def _of_rows(store: Store, vector: Variable | None, target: Target, lanes: int) 
         yield Piece(row_nest(store, *row, target), (store,))
         return
     nest = streamed_sums(store, vector, lanes) or powers_nest(store, lanes)
-    yield Piece(nest or map_nest(store, lanes), (store,))
+    yield Piece(nest or map_nest(store, lanes_along(store, vector, lanes)), (store,))
 
 
 __all__ = ["Piece", "routine_nest", "schedule"]
