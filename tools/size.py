@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4352,
     "edit": 1150,
     "compile": 18_013,
-    "runtime": 11_802,
+    "runtime": 11_809,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

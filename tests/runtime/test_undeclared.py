@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from onnx import parser
 
@@ -116,3 +117,22 @@ def test_lists_and_arrays_are_fed_where_kernels_look_at_what_is_declared() -> No
         np.testing.assert_array_equal(
             session.run(None, {"s": parts, "at": np.array(at)})[0], parts[at]
         )
+
+
+@pytest.mark.parametrize("provider", ["CPUExecutionProvider", "ReferenceExecutionProvider"])
+@pytest.mark.parametrize("level", [0, 99])
+@pytest.mark.parametrize(
+    "node", ['com.microsoft.FusedGemm <activation = "Relu"> (x, x)', "ai.onnx.ml.Binarizer (x)"]
+)
+def test_domains_of_onnxruntime_need_no_import(provider: str, level: int, node: str) -> None:
+    text = f"""<ir_version: 9, opset_import: ["" : 17]> g (float[2, 2] x, bool c) => (float[2, 2] y)
+    {{ y = If (c) <then_branch = a () => (float[2, 2] p) {{ p = {node} }},
+                   else_branch = b () => (float[2, 2] q) {{ q = Neg (x) }}> }}"""
+    source = parser.parse_model(text).SerializeToString()
+    feeds = {"x": np.array([[1, 0], [0, 1]], np.float32), "c": np.array(True)}
+    options, peers = SessionOptions(), ort.SessionOptions()
+    options.graph_optimization_level = level
+    peers.graph_optimization_level = ort.GraphOptimizationLevel(level)
+    (expected,) = ort.InferenceSession(source, peers).run(None, feeds)
+    (found,) = InferenceSession(source, options, providers=[provider]).run(None, feeds)
+    np.testing.assert_array_equal(found, expected)

@@ -21,18 +21,22 @@ from fornix.ir.message_tensor import MessageTensor
 from fornix.ir.order import is_sorted, sort
 from fornix.ir.tensor import ArrayTensor, MappedTensor, Tensor
 from fornix.ir.types import TensorType, Type
-from fornix.ir.walk import graphs, values
+from fornix.ir.walk import graphs, nodes, values
+from fornix.ops.opsets import LATEST
 from fornix.runtime.options import SessionOptions
+
+ASSUMED = {"com.microsoft": 1, "ai.onnx.ml": LATEST["ai.onnx.ml"]}
+"""Opsets of domains that a session takes for imported, as onnxruntime does."""
 
 
 def adapted(model: Model, options: SessionOptions) -> Model:
     """``model`` itself if ``options`` say nothing about it, else a copy that does as they say.
 
-    Nodes that stand ahead of what they need are put in order, in a copy as well. Warns of names
-    that the model does not have; raises InvalidArgument for data of another type or shape,
-    ExternalDataError for bytes that end too early.
+    Nodes that stand ahead of what they need are put in order and missing imports are added, in
+    copies as well. Warns of names that the model does not have; raises InvalidArgument for data
+    of another type or shape, ExternalDataError for bytes that end too early.
     """
-    model = _in_order(model)
+    model = _with_imports(_in_order(model))
     dims = options.dims_by_name or options.dims_by_denotation
     if not (dims or options.initializers or options.files or options.folder):
         return model
@@ -55,6 +59,20 @@ def _in_order(model: Model) -> Model:
     changed = model.clone()
     for graph in list(graphs(changed)):
         sort(graph)
+    return changed
+
+
+def _with_imports(model: Model) -> Model:
+    """``model``, or a copy that imports the domains beside ONNX's own that its nodes speak of.
+
+    Optimizers add nodes of onnxruntime's and leave the imports as they were.
+    """
+    spoken = {node.domain for node in nodes(model.graph)}
+    absent = spoken & ASSUMED.keys() - model.opset_imports.keys()
+    if not absent:
+        return model
+    changed = model.clone()
+    changed.opset_imports |= {domain: ASSUMED[domain] for domain in absent}
     return changed
 
 
