@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fornix.compile.convolution import convolution
+from fornix.compile.schedule.planes import plane_stages
 from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, DType
-from fornix.ir.loops import Tensor, compute, constant, stored, tensor
+from fornix.ir.dim import equal
+from fornix.ir.loops import Store, Tensor, compute, constant, stored, tensor
 from fornix.ops import scalar as s
 from fornix.ops.conv import conv, lower_conv, lower_conv_transpose
 from tests.compile.levels import LEVELS, target
@@ -67,6 +70,8 @@ def test_every_float_is_convolved(dtype: DType) -> None:
         {"strides": [1, 3], "pads": [0, 2, 1, 0]},
         {"dilations": [2, 3], "pads": [2] * 4},
         {"auto_pad": "SAME_LOWER", "strides": [2, 1]},
+        {"strides": [4, 4], "dilations": [1, 3], "pads": [1, 3, 1, 2]},
+        {"strides": [2, 4], "dilations": [3, 5], "pads": [3, 5] * 2},
     ],
 )
 def test_windows_of_every_kind_are_convolved(more: dict[str, Any]) -> None:
@@ -115,6 +120,20 @@ def test_images_have_any_number_of_axes(shape: tuple[int, ...]) -> None:
 def test_extents_may_be_open(extents: dict[str, int]) -> None:
     shape: Shape = (N, 12, H, W)
     y = grouped(tensor("x", shape, FLOAT32), 4, 6, (3, 3), pads=[1] * 4)
+    check(y, {"x": data(FLOAT32, shape, extents, 2)}, extents)
+
+
+@pytest.mark.parametrize("width", [37, 20, 7])
+def test_of_taps_fewer_than_a_step_is_long_what_they_read_is_copied(width: int) -> None:
+    shape, extents = (1, 12, H, W), {"H": 16, "W": width}
+    y = stored(
+        grouped(tensor("x", shape, FLOAT32), 12, 3, (3, 3), strides=[4, 4], dilations=[3, 3])
+    )
+    assert y.buffer is not None
+    assert isinstance(y.buffer.source, Store)
+    assert (c := convolution(y.buffer.source)) is not None
+    copy, _ = plane_stages(c) or []
+    assert equal(copy.buffer.elements, y.buffer.elements * 9 // 3) is True
     check(y, {"x": data(FLOAT32, shape, extents, 2)}, extents)
 
 

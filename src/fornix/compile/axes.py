@@ -35,6 +35,7 @@ from fornix.ir.loops import (
     Variable,
     apply,
     index,
+    loaded,
     replace,
     substitute_scalar,
     walk,
@@ -57,8 +58,10 @@ def rewritten(store: Store, axes: Iterable[Variable], values: Mapping[Atom, DimL
 
 def index_dims(*stores: Store) -> Iterator[DimLike]:
     """Every index expression in ``stores``: addresses, guards, indices as values."""
-    yield from (store.address for store in stores)
-    for node in walk(*(store.value for store in stores)):
+    addresses = [store.address for store in stores]
+    yield from addresses
+    places = (a.expr for a in loaded(*addresses))
+    for node in walk(*(store.value for store in stores), *places):
         yield from node.dims
 
 

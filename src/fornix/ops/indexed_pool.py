@@ -27,7 +27,7 @@ from fornix.ir.loops import (
 )
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
-from fornix.ops.geometry import agreed_shape, row_major, shape_text
+from fornix.ops.geometry import agreed_shape, shape_text
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, wide_dtype
 from fornix.ops.region_loops import maxima_of_cells
@@ -112,13 +112,14 @@ def lower_max_unpool(
 ) -> Tensor:
     shape = _unpooled_shape(x.shape, i.shape, kernel_shape, pads, strides)
     size = math.prod(shape)
-    flat = scatter(
-        compute((size,), lambda _: 0, x.dtype),
+    # Places count in all of the result: along its last axis, where neighbours lie side by side.
+    lead = (0,) * (len(shape) - 1)
+    y = scatter(
+        compute(shape, lambda *_: 0, x.dtype),
         x.shape,
-        lambda *u: (gathered(i[u], size),),
+        lambda *u: (*lead, gathered(i[u], size)),
         lambda *u: x[u],
     )
-    y = compute(shape, lambda *o: flat[row_major(o, shape)])
     if output_shape is None:
         return y
     _check_unpooled(output_shape.shape, x.rank)

@@ -439,11 +439,14 @@ def test_heads_are_taken_to_be_as_many_of_keys_as_of_queries(rng: np.random.Gene
             np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_places_of_maxima_are_taken_to_be_as_many_as_maxima(rng: np.random.Generator) -> None:
-    s = session("""(float[n, c, h, w] x, int64[n2, c2, h2, w2] i) => (float[] y)
-    { y = MaxUnpool <kernel_shape = [2, 2], strides = [2, 2]> (x, i) }""")
+@pytest.mark.parametrize("channels", ["c", "2"])
+def test_places_of_maxima_are_taken_to_be_as_many_as_maxima(
+    channels: str, rng: np.random.Generator
+) -> None:
+    s = session(f"""(float[n, {channels}, h, w] x, int64[n2, c2, h2, w2] i) => (float[] y)
+    {{ y = MaxUnpool <kernel_shape = [2, 2], strides = [2, 2]> (x, i) }}""")
     assert {place.reason for place in s.placement()} == {""}
-    for shape in [(1, 2, 3, 4), (2, 1, 5, 1), (1, 2, 3, 4)]:
+    for shape in [(1, 2, 3, 4), (2, 2, 5, 1), (1, 2, 3, 4)]:
         x = rng.standard_normal(shape).astype(np.float32)
         i = rng.permutation(x.size * 4)[: x.size].reshape(shape)
         (y,) = s.run(None, {"x": x, "i": i})

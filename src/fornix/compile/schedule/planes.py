@@ -10,13 +10,22 @@ side by side takes the way through one in which they do.
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 from fornix.compile.axes import rewritten
-from fornix.compile.convolution import Convolution, Groups, convolution, each_for_itself, groups
+from fornix.compile.convolution import (
+    Convolution,
+    Groups,
+    Spatial,
+    convolution,
+    each_for_itself,
+    groups,
+)
 from fornix.compile.cost import outer_reductions, stride_of
 from fornix.compile.phases import phases
 from fornix.compile.schedule.packing import Order, copied_image, filled
-from fornix.ir.dim import DimLike, ceildiv
+from fornix.ir.dim import DimLike, ceildiv, less
+from fornix.ir.dim.expression import Atom
 from fornix.ir.loops import (
     Buffer,
     Load,
@@ -114,19 +123,44 @@ def _is_in_rows(c: Convolution, given: Groups) -> bool:
 
 def _apart(c: Convolution, given: Groups) -> tuple[Store, Scalar]:
     """The image with every n-th element of a row side by side, and what the sum reads of it."""
-    *others, row = c.spatial
-    step = row.stride
-    start, turn = Variable("r", step), Variable("q", ceildiv(row.place.extent, step))
-    place = turn.dim * step + start.dim
-    inside = apply("lt", index(place), index(row.place.extent))
-    image = substitute_scalar(given.image, {row.place: place})
+    copied = [_copied(s) for s in c.spatial[:-1]]
+    copied.append(_turns(c.spatial[-1]))
+    at: dict[Atom, DimLike] = {s.place: a.place for s, a in zip(c.spatial, copied, strict=True)}
+    image = substitute_scalar(given.image, at)
+    inside = apply("lt", index(copied[-1].place), index(c.spatial[-1].place.extent))
     lead = (*c.batch, given.axis, *c.channels)
-    axes = (*lead, *(s.place for s in others), start, turn)
+    axes = (*lead, *(axis for a in copied for axis in a.axes))
     store = filled("image", axes, select(inside, guarded(image, inside), 0))
+    read = (*(a.dim for a in lead), *(d for a in copied for d in a.read))
+    return store, load(store.buffer, store.buffer.address(read))
+
+
+class _Copied(NamedTuple):
+    """What a copy has of an axis of the image: the place at its `axes`, and what a tap reads."""
+
+    axes: tuple[Variable, ...]
+    place: DimLike
+    read: tuple[DimLike, ...]
+
+
+def _copied(axis: Spatial) -> _Copied:
+    """All places of ``axis``; or what taps read, if these are so few that none share a place."""
+    if not less(axis.taps, axis.stride):
+        return _Copied((axis.place,), axis.place.dim, (axis.read,))
+    tap, out = Variable("t", axis.taps), Variable("o", axis.out.extent)
+    place = out.dim * axis.stride + tap.dim * axis.dilation
+    own: DimLike = 0 if axis.tap is None else axis.tap.dim
+    return _Copied((tap, out), place, (own, axis.out.dim))
+
+
+def _turns(row: Spatial) -> _Copied:
+    """``row`` with places side by side that neighbours in the result read."""
+    if less(row.taps, row.stride):
+        return _copied(row)
+    start, turn = Variable("r", row.stride), Variable("q", ceildiv(row.place.extent, row.stride))
     tap: DimLike = 0 if row.tap is None else row.tap.dim * row.dilation
-    read = (*(s.read for s in others), tap % step, row.out.dim + tap // step)
-    address = store.buffer.address((*(a.dim for a in lead), *read))
-    return store, load(store.buffer, address)
+    read = (tap % row.stride, row.out.dim + tap // row.stride)
+    return _Copied((start, turn), turn.dim * row.stride + start.dim, read)
 
 
 __all__ = ["plane_stages"]
