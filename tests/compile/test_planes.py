@@ -126,12 +126,12 @@ def test_extents_may_be_open(extents: dict[str, int]) -> None:
 @pytest.mark.parametrize("width", [37, 20, 7])
 def test_of_taps_fewer_than_a_step_is_long_what_they_read_is_copied(width: int) -> None:
     shape, extents = (1, 12, H, W), {"H": 16, "W": width}
-    y = stored(
-        grouped(tensor("x", shape, FLOAT32), 12, 3, (3, 3), strides=[4, 4], dilations=[3, 3])
-    )
+    more = {"strides": [4, 4], "dilations": [3, 3], "pads": [3] * 4}
+    y = stored(grouped(tensor("x", shape, FLOAT32), 12, 3, (3, 3), **more))
     assert y.buffer is not None
     assert isinstance(y.buffer.source, Store)
-    assert (c := convolution(y.buffer.source)) is not None
+    c = convolution(y.buffer.source)
+    assert c is not None
     copy, _ = plane_stages(c) or []
     assert equal(copy.buffer.elements, y.buffer.elements * 9 // 3) is True
     check(y, {"x": data(FLOAT32, shape, extents, 2)}, extents)
