@@ -63,3 +63,17 @@ def test_a_number_loaded_once_leaves_vectors_as_long_as_they_are() -> None:
     triangle = "f (bool[90, 70] x, int64 k) => (bool[90, 70] y) { y = Trilu (x, k) }"
     target = Target.host()
     assert lanes_of(only_store(triangle), target) == target.vector_bytes
+
+
+@pytest.mark.parametrize(
+    ("dtype", "columns", "is_vector"),
+    [("int64", 10, False), ("int64", 80, True), ("int32", 10, True)],
+)
+def test_wide_integers_are_divided_one_by_one_where_lanes_stay_empty(
+    dtype: str, columns: int, *, is_vector: bool
+) -> None:
+    """Processors divide them in every lane, also in those without an element."""
+    given = f"{dtype}[N, {columns}] x, {dtype}[{columns}] z"
+    store = only_store(f"f ({given}) => ({dtype}[N, {columns}] y) {{ y = Div (x, z) }}")
+    lanes = lanes_of(store, Target.masked("x86-64-v4"))
+    assert (vector_axis(store, lanes) is not None) is is_vector

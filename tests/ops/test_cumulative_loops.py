@@ -13,7 +13,16 @@ from fornix.ops.cumulative_loops import LARGE_BYTES
 from fornix.runtime import InferenceSession, SessionOptions
 
 DTYPES = {"float": np.float32, "double": np.float64, "int32": np.int32, "int64": np.int64}
-SHAPES = [(2, 3, 1), (1, 5, 15), (3, 4, 16), (2, 1, 17), (5, 7, 130), (4, 0, 20), (0, 3, 4)]
+SHAPES = [
+    (2, 3, 1),
+    (1, 5, 15),
+    (3, 4, 16),
+    (2, 1, 17),
+    (2, 4, 23),
+    (5, 7, 130),
+    (4, 0, 20),
+    (0, 3, 4),
+]
 
 
 def summed(x: Any, axis: int, *, is_exclusive: bool, is_reverse: bool) -> Any:

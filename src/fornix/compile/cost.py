@@ -11,10 +11,21 @@ from collections.abc import Iterable
 
 from fornix.compile.axes import TYPICAL_LANES, groups_of, near_offsets
 from fornix.compile.words import pair_of, word_of
-from fornix.dtype import DType
+from fornix.dtype import INT64, DType
 from fornix.ir.dim import DimLike, known, less
 from fornix.ir.dim.expression import Atom, Symbol, atoms, coefficient, substitute, variables
-from fornix.ir.loops import Apply, Load, Loaded, Reduce, Scalar, Store, Variable, loaded, walk
+from fornix.ir.loops import (
+    Apply,
+    Const,
+    Load,
+    Loaded,
+    Reduce,
+    Scalar,
+    Store,
+    Variable,
+    loaded,
+    walk,
+)
 
 LOAD_COST = {-1: 2.0, 0: 0.5, 1: 1.0, 2: 3.0, 3: 4.0, 4: 5.0}
 NEAR_COST = 2.0
@@ -24,6 +35,8 @@ STORE_COST = {1: 2.0}
 SCATTER_COST = 40.0
 """A vector that is stored lane by lane, as 16 stores and more."""
 OPERATION_COST = 0.5
+DIVISION_COST = 8.0
+"""Of integers too wide for floats, in each lane, of those without an element, too."""
 MASKED = 1.3
 """What the masked end of a short axis costs, as a factor."""
 LIKELY_EXTENT = 1024
@@ -123,6 +136,7 @@ def map_cost(store: Store, axis: Variable | None, lanes: int) -> float:
     loads = [x for x in accesses([store.value]) if x not in inside]
     counted = store.value.size - sum(e.size for e in (*folds, *words)) - _border(store.value)
     work = OPERATION_COST * min(counted, 1000)
+    work += DIVISION_COST * sum(map(_is_wide_division, walk(store.value))) * (lanes if axis else 1)
     total = work + sum(1.0 if axis is None else load_cost(x, axis) for x in loads)
     for x in words.values():
         total += 1.0 if axis is None else _cost_at(x.place, x.guard, axis)
@@ -136,6 +150,15 @@ def map_cost(store: Store, axis: Variable | None, lanes: int) -> float:
     for e in folds:
         total += _reduction_cost(e, axis, lanes, useful) / _shared(store, e, axis)
     return total if useful in {1.0, lanes} else total * MASKED
+
+
+def _is_wide_division(e: Scalar) -> bool:
+    """Whether processors divide so one by one, by what is no constant."""
+    is_integer = isinstance(e, Apply) and e.op in _DIVISIONS and e.dtype.is_integer
+    return is_integer and e.dtype.bits == INT64.bits and not isinstance(e.args[1], Const)
+
+
+_DIVISIONS = frozenset({"div", "mod", "fmod"})
 
 
 def _likely_along(store: Store, axis: Variable) -> int:

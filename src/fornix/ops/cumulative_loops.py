@@ -138,7 +138,10 @@ def add_rows(
     rest: int,
     block: int,
 ) -> None:
-    """The sums of up to ``block`` columns, from one row to that ``move`` elements behind."""
+    """The sums of up to ``block`` columns, from one row to that ``move`` elements behind.
+
+    Each row reads the one before in the lanes in which it was written, else it would wait for that.
+    """
     count = min(rest, block) if steps > 0 else 0
     for k in range(count):
         y[start + k] = zero[0] if is_exclusive != 0 else x[start + k]
@@ -150,13 +153,9 @@ def add_rows(
         while k + 16 <= count:
             put_lanes(y, to + k, lanes(y, before + k, 16) + lanes(x, source + k, 16))
             k += 16
-        if count >= 16 and k < count:  # the last lanes may be summed twice
-            put_lanes(
-                y,
-                to + count - 16,
-                lanes(y, before + count - 16, 16) + lanes(x, source + count - 16, 16),
-            )
-            k = count
+        while k + 4 <= count:
+            put_lanes(y, to + k, lanes(y, before + k, 4) + lanes(x, source + k, 4))
+            k += 4
         while k < count:
             y[to + k] = y[before + k] + x[source + k]
             k += 1
