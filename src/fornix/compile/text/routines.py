@@ -38,7 +38,7 @@ from fornix.ir.loops.routines import wide as wide_of
     CALL, FOLDS, SOURCE, BYTES, COPIED, TABLE_WORDS,
 ) = range(67)  # fmt: skip
 """What stands in which word."""
-NUMBER, COUNT_WORDS, MULTIPLY, MAKE_MAPS, NAME, VECTORIZE = range(6)
+NUMBER, COUNT_WORDS, MULTIPLY, MAKE_MAPS, NAME, VECTORIZE, TELL_APART = range(7)
 """What is to be done."""
 OBJECTS, READABLE = 17, 0x101
 """The number of NumPy's type of objects; flags of an array that lies in order and aligned."""
@@ -115,6 +115,16 @@ def kind_at(table: Memory, address: int) -> int:
     return kind
 
 
+def data_of(table: Memory, text: int, kind: int) -> Any:
+    """Where the characters of a text are."""
+    return text + (table[ASCII_DATA] if kind == 0 else table[WIDE_DATA])
+
+
+def bytes_of(table: Memory, text: int, kind: int) -> Any:
+    """How many bytes its characters take."""
+    return memory_at(text, table)[LENGTH] << (kind - 1 if kind > 0 else 0)
+
+
 # ── keys
 
 
@@ -146,6 +156,16 @@ def last_word(octets: Memory, size: int, like: Memory) -> Any:
 
 def place_of(table: Memory, octets: Memory, start: int, size: int, kind: int, fold: int) -> Any:
     """The number of the key with these bytes; how many keys there are, if none has."""
+    seed = seed_of(table, octets, start, size, kind, fold)
+    at = entry_of(table, octets, seed, start, size, kind, fold)
+    number = memory_at(table[ENTRIES], table)[2 * at + 1]
+    if number < 0:
+        number = table[COUNT]
+    return number
+
+
+def seed_of(table: Memory, octets: Memory, start: int, size: int, kind: int, fold: int) -> Any:
+    """A number that depends on all of so many bytes."""
     text = memory_at(start, octets)
     seed = size * 4 + kind
     at = 0
@@ -154,8 +174,14 @@ def place_of(table: Memory, octets: Memory, start: int, size: int, kind: int, fo
         at += 8
     if at < size:
         seed = mixed(seed, folded(last_word(text, size, table), fold))
-    seed = mixed(seed, 0)  # else the last characters do not reach the lowest bits
-    entries = memory_at(table[ENTRIES], table)
+    return mixed(seed, 0)  # else the last characters do not reach the lowest bits
+
+
+def entry_of(
+    table: Memory, octets: Memory, seed: int, start: int, size: int, kind: int, fold: int
+) -> Any:
+    """The entry of the key with these bytes, or the one that is free for it."""
+    text, entries = memory_at(start, octets), memory_at(table[ENTRIES], table)
     keys = memory_at(table[KEYS], table)
     last = table[LAST_ENTRY]
     at = seed & last
@@ -167,9 +193,7 @@ def place_of(table: Memory, octets: Memory, start: int, size: int, kind: int, fo
             break
         at = (at + 1) & last
         number = entries[2 * at + 1]
-    if number < 0:
-        number = table[COUNT]
-    return number
+    return at
 
 
 def are_equal(text: Memory, key: Memory, size: int, fold: int, like: Memory) -> bool:
@@ -198,9 +222,8 @@ def number_each(table: Memory, octets: Memory, objects: Memory, places: Memory, 
     while at < count:
         kind, number = kind_at(table, objects[at]), -1
         if kind >= 0:
-            start = objects[at] + (table[ASCII_DATA] if kind == 0 else table[WIDE_DATA])
-            size = memory_at(objects[at], table)[LENGTH] << (kind - 1 if kind > 0 else 0)
-            number = place_of(table, octets, start, size, kind, 0)
+            start = data_of(table, objects[at], kind)
+            number = place_of(table, octets, start, bytes_of(table, objects[at], kind), kind, 0)
         if number < 0:
             break
         places[at] = number

@@ -5,6 +5,7 @@ They work as those of `routines` do, and with the same tables.
 
 from __future__ import annotations
 
+from fornix.compile.text.distinct import tell_apart
 from fornix.compile.text.routines import (
     AS_NUMBER,
     CLASS,
@@ -41,6 +42,7 @@ from fornix.compile.text.routines import (
     SINGLE_CLASS,
     SIZE,
     TASK,
+    TELL_APART,
     TO,
     VALUE,
     VECTORIZE,
@@ -76,6 +78,8 @@ def serve(
         name_numbers(table, result, given)
     elif task == VECTORIZE:
         vectorize(table, result, floats, wide, given)
+    elif task == TELL_APART:
+        tell_apart(table, result, octets, given)
     else:
         count_rows(table, result, octets, floats, wide, given)
 

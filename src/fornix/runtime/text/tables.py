@@ -34,6 +34,11 @@ ROOM = 1 << 14
 """Characters of a text that is copied, and words of one whose n-grams are counted, at most."""
 
 
+def _is_of_texts(node: Node) -> bool:
+    """Whether what a node reads first is texts."""
+    return getattr(getattr(node.inputs[0], "type", None), "dtype", None) is STRING
+
+
 def text_family(node: Node) -> str:
     """The family of the machine code that may do what ``node`` says; empty if there is none."""
     if (node.domain, node.op_type) == ("", "TfIdfVectorizer"):
@@ -42,10 +47,9 @@ def text_family(node: Node) -> str:
         return _of_cast(node)
     if (node.domain, node.op_type) in FOUND:
         return "finding"
-    has_way = (node.domain, node.op_type) in _WAYS and (
-        node.op_type != "Gather" or _is_naming(node)
-    )
-    return "keys" if has_way else ""
+    has_way = (node.domain, node.op_type) in _WAYS
+    is_meant = _NOT_ALWAYS.get(node.op_type)
+    return "keys" if has_way and (is_meant is None or is_meant(node)) else ""
 
 
 def _of_cast(node: Node) -> str:
@@ -406,6 +410,12 @@ class _Multiplying(OwnWay):
         return [products, sizes]
 
 
+def _telling_apart(node: Node, code: TextCode, _: Kernel) -> Way:
+    from fornix.runtime.text.distinct import Distinct  # noqa: PLC0415 - few models have it
+
+    return Distinct(node, code)
+
+
 _WAYS: dict[tuple[str, str], Callable[[Node, TextCode, Kernel], Way | None]] = {
     (PARTS, "Numbered"): _numbering,
     (PARTS, "WordCounts"): _counting,
@@ -414,4 +424,7 @@ _WAYS: dict[tuple[str, str], Callable[[Node, TextCode, Kernel], Way | None]] = {
     (ML, "ZipMap"): _mapping,
     ("", "Gather"): _naming,
     ("", "StringNormalizer"): _dropping,
+    ("", "Unique"): _telling_apart,
 }
+_NOT_ALWAYS: dict[str, Callable[[Node], bool]] = {"Gather": _is_naming, "Unique": _is_of_texts}
+"""Operators that have code for texts alone, and what tells whether a node is about these."""
