@@ -12,8 +12,9 @@ from fornix import ops
 from fornix.compile.axes import flips, settled
 from fornix.compile.nest import Block, ChunkedLanes, Chunks, Lanes, Loop
 from fornix.compile.schedule import schedule
-from fornix.compile.schedule.map import MOST_GATHERED, map_nest, normal
+from fornix.compile.schedule.map import MOST_GATHERED, MOST_PLACES, map_nest, normal
 from fornix.dtype import BOOL, FLOAT32, INT64, UINT8, DType
+from fornix.errors import Fail
 from fornix.ir.buffer import Buffer
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import (
@@ -444,6 +445,24 @@ def test_gathered_bytes_are_what_numpy_takes(
     y = compute(places.shape, lambda r, k: x[r, gathered(i[r, k], 300, wraps=True)])
     (found,) = Runner([y], target(level), chunks=3).run({"x": data, "i": places})
     np.testing.assert_array_equal(found, np.take_along_axis(data, places, 1))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("count", [1, 2, 3, MOST_PLACES, MOST_PLACES + 1])
+def test_few_places_of_each_row_are_asked_for_once(
+    count: int, level: str, rng: np.random.Generator
+) -> None:
+    n = symbol("N")
+    x, i = tensor("x", (n, 7), FLOAT32), tensor("i", (count,), INT64)
+    y = compute((n, count), lambda r, k: x[r, gathered(i[k], 7, wraps=True)])
+    runner, places = Runner([y], target(level), chunks=3), rng.integers(-7, 7, count)
+    for height in (0, 1, 20):
+        data = rng.standard_normal((height, 7), np.float32)
+        (found,) = runner.run({"x": data, "i": places}, {"N": height})
+        np.testing.assert_array_equal(found, data[:, places])
+    places[-1] = 7
+    with pytest.raises(Fail, match="index"):
+        runner.run({"x": data, "i": places}, {"N": height})
 
 
 def test_vectors_are_short_whose_bytes_are_gathered_one_by_one() -> None:

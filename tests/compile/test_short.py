@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fornix.compile.schedule import schedule
 from fornix.dtype import FLOAT32, FLOAT64, INT32, INT64, DType
 from fornix.ir.dim import symbol
-from fornix.ir.loops import Tensor, cast, compute, index, reduce, select, tensor
+from fornix.ir.loops import Tensor, cast, compute, index, reduce, select, stored, tensor
 from fornix.ops import scalar as s
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, check
+from tests.compile.test_phases import source
 from tests.compile.test_row import results, rows
 
 COUNTS = [1, 16, 35]
@@ -42,7 +44,7 @@ def data(height: int, width: int, dtype: DType) -> np.ndarray:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("width", [2, 6, 7, 16])
+@pytest.mark.parametrize("width", [2, 6, 16, 23, 32])
 def test_rows_of_few_elements_are_reduced_with_every_special_value(level: str, width: int) -> None:
     x = np.concatenate([rows(width), rows(width, seed=1)[:13]])
     for y in results(tensor("x", x.shape, FLOAT32)).values():
@@ -115,3 +117,19 @@ def test_rows_of_up_to_16_elements_are_short(width: int, *, is_short: bool) -> N
     x = tensor("x", (100, width), FLOAT32)
     y = compute((100,), lambda i: cast(reduce("max", width, lambda k: x[i, k]), FLOAT64))
     assert (Runner([y]).kernels[0].schedule == "short") is is_short
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "kind"),
+    [
+        ("log softmax", 21, "short"),
+        ("log softmax", 32, "short"),
+        ("log softmax", 33, "row"),
+        ("softmax", 21, "row"),
+    ],
+)
+def test_rows_of_more_are_short_where_each_asks_for_a_function(
+    name: str, width: int, kind: str
+) -> None:
+    y = results(tensor("x", (100, width), FLOAT32))[name]
+    assert schedule(source(stored(y)), target("x86-64-v4"))[0].nest.kind == kind

@@ -21,7 +21,8 @@ from fornix.ir.dim import DimLike, less
 from fornix.ir.loops import Apply, Load, Reduce, Scalar, Store, Variable, substitute_scalar, walk
 
 MOST = 16
-"""Elements of a row: half of the registers hold them."""
+"""Elements of a row: half of the registers hold them. As many more as a vector has lanes where each
+row asks for a function: that takes as long as one for all of them."""
 MAX_LANES = 16
 """Of bytes, of which more fill a vector, not every processor sorts two vectors at once."""
 FUNCTIONS = {"exp", "log", "erf", "tanh", "sin", "cos", "pow"}
@@ -32,7 +33,8 @@ MAX_NODES = 1024
 def short_nest(store: Store, target: Target, lanes: int) -> Nest | None:
     """Loops over vectors of rows of a normal ``store``, then over rows; None if none are short."""
     sums = reductions([store.value])
-    found = _rows(store, sums) if lanes <= MAX_LANES and store.buffer.dtype is not BOOL else None
+    is_sorted = lanes <= MAX_LANES and store.buffer.dtype is not BOOL
+    found = _rows(store, sums, lanes) if is_sorted else None
     if found is None or less(found[0].extent, lanes) is True:
         return None
     along, across = found
@@ -59,7 +61,7 @@ def _fills(across: Variable, lanes: int) -> bool:
 
 
 def _has_functions(value: Scalar, across: Variable) -> bool:
-    """Whether ``value`` asks for a function once for each row, which takes as long as for 16."""
+    """Whether ``value`` asks for a function once for each row."""
     inside = {x for e in reductions([value]) for x in walk(e.body)}
     own = (e for e in walk(value) if e not in inside and across not in e.variables)
     return any(isinstance(e, Apply) and e.op in FUNCTIONS for e in own)
@@ -81,18 +83,20 @@ def _and_left(nest: Nest, store: Store, along: Variable, count: DimLike, target:
     return Nest(nest.kind, body, nest.lanes, nest.parallel, *memory)
 
 
-def _rows(store: Store, sums: Sequence[Reduce]) -> tuple[Variable, Variable] | None:
+def _rows(store: Store, sums: Sequence[Reduce], lanes: int) -> tuple[Variable, Variable] | None:
     """The axis of the rows, and that of their elements in the result; None if none are short.
 
     Where the result has one element for each row, that axis has an extent of 1.
     """
     extents = {a.extent for e in sums for a in e.axes}
     extent = extents.pop() if len(extents) == 1 else None
-    if not isinstance(extent, int) or not 2 <= extent <= MOST or not store.axes:
+    if not isinstance(extent, int) or not 2 <= extent <= MOST + lanes or not store.axes:
         return None
     across = store.axes[-1]
     if across.extent != extent or stride_of(store.address, across) != 1:
         across = Variable("e", 1)
+    if extent > MOST and not _has_functions(store.value, across):
+        return None
     step = across.extent
     along = next((a for a in store.axes if stride_of(store.address, a) == step), None)
     nodes = store.value.size + sum(e.body.size for e in sums)
