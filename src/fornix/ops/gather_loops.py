@@ -63,23 +63,21 @@ def take_columns(
 ) -> None:
     """Columns of up to `PART` rows from the ``first`` on, four rows at a time."""
     end = min(first + PART, rows)
-    for k in range(count):
-        a, to = after(x, columns[k]), after(y, k)
+    row = first
+    while row + 4 <= end:
+        a, to = after(x, row * width), after(y, row * count)
         b, second = after(a, width), after(to, count)
         c, third = after(b, width), after(second, count)
         d, fourth = after(c, width), after(third, count)
-        row = first
-        at, place = first * width, first * count
-        while row + 4 <= end:
-            to[place] = a[at]
-            second[place] = b[at]
-            third[place] = c[at]
-            fourth[place] = d[at]
-            row += 4
-            at += 4 * width
-            place += 4 * count
-        while row < end:
-            to[place] = a[at]
-            row += 1
-            at += width
-            place += count
+        for k in range(count):
+            at = columns[k]
+            to[k] = a[at]
+            second[k] = b[at]
+            third[k] = c[at]
+            fourth[k] = d[at]
+        row += 4
+    while row < end:
+        a, to = after(x, row * width), after(y, row * count)
+        for k in range(count):
+            to[k] = a[columns[k]]
+        row += 1
