@@ -16,9 +16,9 @@ from fornix.ir.loops.routines import Memory, lanes, put_lanes, routine
 
 SUMMED = {FLOAT32, FLOAT64, INT32, INT64}
 """What is added as it is."""
-BLOCK, WIDE = 128, 1024
+BLOCK, WIDE = 128, 4096
 """Elements of rows that one call adds up, and of those of much data: memory is read in order then,
-where columns of few elements take a third longer and have more threads share."""
+where columns of few elements take a third to twice as long and have more threads share."""
 ABREAST = 4
 """Rows that one call sums along the last axis: none waits for the sum before, which takes as many
 cycles."""
