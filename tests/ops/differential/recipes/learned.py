@@ -93,13 +93,19 @@ def label_encoder(draw: Draw) -> Arguments:
 
 
 def tensor_label_encoder(draw: Draw) -> Arguments:
-    def table(dtype: Any, text: list[str], numbers: list[int]) -> Any:
-        return np.array(text, object) if dtype.kind == "string" else np.array(numbers, dtype.numpy)
+    count = int(draw.rng.choice([3, 10, 60]))
+    numbers = draw.rng.permutation(count if draw.chance() else 4 * count)[:count] - count
+
+    def table(dtype: Any, numbers: Any) -> Any:
+        is_text = dtype.kind == "string"
+        return np.array([*map(str, numbers)], object) if is_text else numbers.astype(dtype.numpy)
 
     source, target = draw.dtype("T1"), draw.dtype("T2")
-    keys, values = table(source, WORDS, NUMBERS), table(target, ["x", "y", "z"], [10, 20, 30])
-    default = table(target, ["?"], [-1])
-    x = draw.rng.choice(np.concatenate([keys, table(source, ["zz"], [99])]), draw.shape(0, 2))
+    keys, values = table(source, numbers), table(target, np.arange(count))
+    default = table(target, np.array([-1]))
+    x = draw.rng.choice(
+        np.concatenate([keys, table(source, np.array([99, 300]))]), draw.shape(0, 2)
+    )
     given = {"keys_tensor": keys, "values_tensor": values, "default_tensor": default}
     return Arguments([x.astype(keys.dtype)], given)
 
