@@ -12,6 +12,8 @@ from onnx import parser
 
 import fornix
 from fornix.errors import FornixError
+from fornix.reference import ReferenceEvaluator
+from fornix.reference.plan import Plan
 from fornix.runtime import InferenceSession, programs
 from fornix.runtime.program import Program
 from fornix.runtime.settling import LARGEST, MAX_NODES, deciding
@@ -94,6 +96,74 @@ def test_heads_of_a_size_are_rotated_by_code(
     np.testing.assert_allclose(found.run(None, feeds)[0], expected, rtol=1e-5, atol=1e-6)
 
 
+ATTENTION = """f (float[b, h, m, d] q, float[b2, g, n, d2] k, float[b3, g2, n2, e] v)
+    => (float[] y) { y = Attention (q, k, v) }"""
+CACHED = """f (float[b, s, w] q, float[b2, s2, w2] k, float[b3, s3, w3] v, float[b4, 1, p, d] m,
+    float[b5, 1, p2, d2] n, int32[b6] l, int32 t, float[r, c] a, float[r2, c2] z)
+    => (float[] y, float[] u, float[] x) { y, u, x = com.microsoft.GroupQueryAttention
+        <num_heads = 2, kv_num_heads = 1, do_rotary = 1> (q, k, v, m, n, l, t, a, z) }"""
+BRANCHES = """f (float[a, b, c] x, float[n] s) => (float[] y) {
+    y = com.microsoft.BranchwiseRMSNorm (x, s) }"""
+CLASSES = """f (float[n, k] x) => (int64[n] c, float[] y) {
+    c, y = ai.onnx.ml.LinearClassifier <coefficients = [0.5, -1.0, 2.0, 0.25],
+        classlabels_ints = [5, 3]> (x) }"""
+STREAMS = """f (float[a, b, w] x, int64[3, b2, s] p, float[m, k] c, float[m2, k2] t)
+    => (float[] y) { y = com.microsoft.MRotaryEmbedding <mrope_section = [2, 1, 1],
+        num_heads = 2> (x, p, c, t) }"""
+
+
+def normal(rng: np.random.Generator, *shape: int) -> Any:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def shared(rng: np.random.Generator, heads: int, groups: int, length: int) -> dict[str, Any]:
+    q, k, v = (normal(rng, 2, n, length, 4) for n in (heads, groups, groups))
+    return {"q": q, "k": k, "v": v}
+
+
+def cache(rng: np.random.Generator, size: int, past: int, length: int) -> dict[str, Any]:
+    width = {"q": 2 * size, "k": size, "v": size}
+    found = {name: normal(rng, 2, length, n) for name, n in width.items()}
+    found |= {name: normal(rng, 2, 1, past, size) for name in "mn"}
+    found |= {name: normal(rng, 16, size // 2) for name in "az"}
+    lengths = np.full(2, past + length - 1, np.int32)
+    return found | {"l": lengths, "t": np.array(past + length, np.int32)}
+
+
+def streams(rng: np.random.Generator, rows: int) -> dict[str, Any]:
+    tables = {name: normal(rng, 9, 4) for name in "ct"}
+    return {"x": normal(rng, 2, rows, 16), "p": rng.integers(0, 9, (3, 2, rows))} | tables
+
+
+def drawn(text: str, rng: np.random.Generator) -> list[dict[str, Any]]:
+    if text is ATTENTION:
+        return [shared(rng, *n) for n in ((4, 2, 3), (4, 2, 1), (3, 3, 5), (6, 1, 2))]
+    if text is CACHED:
+        return [cache(rng, *n) for n in ((16, 3, 1), (16, 4, 2), (8, 5, 1))]
+    if text is BRANCHES:
+        sizes = [(3, 4, 4), (3, 4, 12), (2, 5, 5), (2, 5, 10)]
+        return [{"x": normal(rng, 2, b, c), "s": normal(rng, n)} for b, c, n in sizes]
+    if text is CLASSES:
+        return [{"x": normal(rng, 5, k)} for k in (2, 4, 2)]
+    return [streams(rng, rows) for rows in (3, 5, 1)]
+
+
+@pytest.mark.parametrize("text", [ATTENTION, CACHED, BRANCHES, CLASSES, STREAMS])
+@pytest.mark.parametrize("runs", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_what_extents_decide_is_no_kernels_matter(
+    text: str, runs: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = HEAD.replace("20", "23").replace("1]", '1, "ai.onnx.ml" : 2]')
+    model = parser.parse_model(head + text)
+    kernels, every = ReferenceEvaluator(model), drawn(text, rng)[:runs]
+    wanted = [kernels.run(None, feeds) for feeds in every]
+    found = InferenceSession(model.SerializeToString())
+    monkeypatch.setattr(Plan, "evaluate", None)
+    for feeds, results in zip(every, wanted, strict=True):
+        for one, other in zip(found.run(None, feeds), results, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_sizes_beyond_those_that_are_worth_it_are_left_to_kernels(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,4 +216,4 @@ def test_symbols_decide_that_are_the_last_of_indices() -> None:
         (f"f (float[n, n] x) => (float[] y) {{ t0 = Det (x) {chain} }}", set[str]()),
     ]:
         model = fornix.load(io.BytesIO(parser.parse_model(HEAD + text).SerializeToString()))
-        assert deciding(model, ["a", "b", "k", "m", "n"]).keys() == names
+        assert deciding(model).keys() == names

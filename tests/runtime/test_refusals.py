@@ -141,17 +141,6 @@ def test_what_is_left_without_elements_is_what_is_not_copied(target: list[int]) 
             assert engine(parse_model(text)).run(None, {"x": x})[0].shape == tuple(wanted)
 
 
-def test_what_may_be_several_diagonals_is_left_to_the_kernel() -> None:
-    text = """<ir_version: 10, opset_import: ["" : 21]> g (float[2, 2] x, int64[K] k) =>
-        (float[2, 2] y) { y = Trilu (x, k) }"""
-    session = InferenceSession(parse_model(text))
-    assert [place.reason for place in session.placement()] == [
-        "whether k has one element is known at run time only"
-    ]
-    [y] = session.run(None, {"x": np.ones((2, 2), np.float32), "k": np.zeros(1, np.int64)})
-    assert y.tolist() == [[1, 1], [0, 1]]
-
-
 @pytest.mark.parametrize(
     "node", ["Relu (x, x)", "Relu <rate = 1> (x)", "Concat (x)", "Concat <axis = 0.5> (x)"]
 )

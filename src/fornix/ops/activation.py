@@ -163,14 +163,13 @@ def prelu_of_channels(X: Array, slope: Array) -> Array:
 
 @PRelu.lower
 def lower_prelu_of_channels(X: Tensor, slope: Tensor, *, node: LowerNode) -> Tensor:
-    is_one = equal(slope.shape[0], 1) if slope.rank else True
-    if slope.rank > 1 or is_one is None or (X.rank < 2 and not is_one):
-        node.decline("whether there is one slope or one per channel is known at run time")
+    if X.rank > 1 and sum(extent != 1 for extent in slope.shape) > 1:
+        node.decline("its slopes per channel lie along several axes")
 
     def at(*i: DimLike) -> Scalar:
-        channel = 0 if is_one else i[1]
-        x = wide_element(X, i)
-        return cast(_prelu(x, wide_element(slope, (channel,) if slope.rank else ())), X.dtype)
+        channel = i[1] if X.rank > 1 else 0
+        place = tuple(0 if extent == 1 else channel for extent in slope.shape)
+        return cast(_prelu(wide_element(X, i), wide_element(slope, place)), X.dtype)
 
     return compute(X.shape, at)
 

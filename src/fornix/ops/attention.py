@@ -163,10 +163,14 @@ def _check_heads(q: Shape, k: Shape, v: Shape) -> None:
 
 
 def _check_mask(mask: Sequence[DimLike], scores: Sequence[DimLike | None]) -> None:
-    """Raise ShapeError if the mask surely reaches beyond the keys; a shorter one hides the rest."""
+    """Raise ShapeError if the mask surely does not broadcast; a shorter one hides other keys."""
     reach, keys = known(mask[-1]) if mask else 1, known(scores[-1])
+    pairs = zip(reversed(mask[:-1]), reversed(scores[:-1]), strict=False)
+    fits = len(mask) <= len(scores) and all(
+        known(n) == 1 or wanted is None or equal(n, wanted) is not False for n, wanted in pairs
+    )
     require(
-        reach is None or keys is None or reach <= max(keys, 1),
+        fits and (reach is None or keys is None or reach <= max(keys, 1)),
         f"attn_mask must broadcast to {shape_text(scores)}, found {shape_text(mask)}",
     )
 
@@ -273,7 +277,7 @@ def lower_attention(
     )  # fmt: skip
     scores = lower_similarity(q, present_key, scale, node)
     capped = mapped(lambda x: s.tanh(x / softcap) * softcap, scores) if softcap else scores
-    masked = visible.masked(capped, attn_mask, node)
+    masked = visible.masked(capped, attn_mask)
     weights = _lower_rounded(
         lower_weights(_lower_rounded(masked, softmax_precision), 0.0), softmax_precision
     )

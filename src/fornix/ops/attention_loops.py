@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fornix.dtype import BOOL, FLOAT64, INT64, DType
-from fornix.ir.dim import DimLike, equal, known
+from fornix.ir.dim import DimLike, equal, known, minimum
 from fornix.ir.loops import TRUE, Scalar, Tensor, apply, cast, compute, index, reduce, select
 from fornix.ops.along import along
 from fornix.ops.call import LowerNode
@@ -34,10 +34,10 @@ class LoopVisibility:
     is_causal: bool
     windows: tuple[int, int]
 
-    def masked(self, scores: Tensor, mask: Tensor | None, node: LowerNode) -> Tensor:
+    def masked(self, scores: Tensor, mask: Tensor | None) -> Tensor:
         """``scores`` with ``mask`` added, and −∞ for keys that are not seen."""
         check_windows(self.windows)
-        reader = None if mask is None else _mask_reader(mask, scores.shape, node)
+        reader = None if mask is None else _mask_reader(mask, scores.shape)
 
         def at(*i: DimLike) -> Scalar:
             score, seen = scores[i], self.seen(i[0], i[2], i[3])
@@ -74,21 +74,27 @@ Reader = Callable[[Sequence[DimLike], DType], Scalar]
 """From the place of a score and a dtype to the mask's element there."""
 
 
-def _mask_reader(mask: Tensor, shape: Sequence[DimLike], node: LowerNode) -> Reader:
-    """Reads a mask that broadcasts to ``shape``; keys that it does not reach to are hidden."""
+def _mask_reader(mask: Tensor, shape: Sequence[DimLike]) -> Reader:
+    """Reads a mask that broadcasts to ``shape``; keys that it does not reach to are hidden.
+
+    Open extents are those of ``shape``: runs in which they are 1 have a program of their own.
+    """
     lead = len(shape) - mask.rank
-    for extent, wanted in zip(mask.shape[:-1], shape[lead:-1], strict=True):
-        if extent != 1 and equal(extent, wanted) is not True:
-            node.decline("how attn_mask broadcasts is known at run time only")
+    pairs = zip(mask.shape[:-1], shape[lead:-1], strict=True)
+    is_sure = all(extent == 1 or equal(extent, wanted) is True for extent, wanted in pairs)
 
     def read(i: Sequence[DimLike], dtype: DType) -> Scalar:
         if not mask.rank:
             return cast(mask[()], dtype)
         own = [0 if n == 1 else k for n, k in zip(mask.shape[:-1], i[lead:-1], strict=True)]
-        value = cast(mask.get((*own, i[-1]), False), dtype)
+        reaches = index(i[-1]) < index(mask.shape[-1])
+        if is_sure:
+            value = mask.get((*own, i[-1]), False)
+        else:  # each run is asked whether the other places lie in the mask
+            value = mask[(*own, minimum(i[-1], mask.shape[-1] - 1))]
         if dtype is BOOL:
-            return value
-        return select(index(i[-1]) < index(mask.shape[-1]), value, -math.inf)
+            return value & reaches
+        return select(reaches, cast(value, dtype), -math.inf)
 
     return read
 

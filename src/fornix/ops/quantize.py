@@ -166,14 +166,14 @@ def lower_quantize_linear(
         node.decline("loops saturate floats")
     check_scale("y_scale", y_scale.shape, x.shape, axis, block_size)
     rounded_to = _precision(x.dtype, y_scale.dtype, precision, node)
-    scale = lower_spread(y_scale, x.shape, axis, block_size, y_scale.dtype, node)
+    scale = lower_spread(y_scale, x.shape, axis, block_size, y_scale.dtype)
     if y_zero_point is None:
         return compute(
             x.shape,
             lambda *i: lower_quantized(lower_quotient(x[i], scale(i), rounded_to), None, target),
         )
     check_zero_point("y", y_scale.shape, y_zero_point.shape)
-    zero = lower_spread(y_zero_point, x.shape, axis, block_size, FLOAT32, node)
+    zero = lower_spread(y_zero_point, x.shape, axis, block_size, FLOAT32)
     return compute(
         x.shape,
         lambda *i: lower_quantized(lower_quotient(x[i], scale(i), rounded_to), zero(i), target),
@@ -390,13 +390,13 @@ def lower_dequantize_linear(
 ) -> Tensor:
     dtype = _restored(x_scale.dtype, output_dtype, node)
     check_scale("x_scale", x_scale.shape, x.shape, axis, block_size)
-    scale = lower_spread(x_scale, x.shape, axis, block_size, FLOAT32, node)
+    scale = lower_spread(x_scale, x.shape, axis, block_size, FLOAT32)
     wide = steps_dtype(x.dtype)
     zero = number = None
     if x_zero_point is not None:
         check_zero_point("x", x_scale.shape, x_zero_point.shape)
-        zero = lower_spread(x_zero_point, x.shape, axis, block_size, wide, node)
-        number = lower_spread(x_zero_point, x.shape, axis, block_size, FLOAT32, node)
+        zero = lower_spread(x_zero_point, x.shape, axis, block_size, wide)
+        number = lower_spread(x_zero_point, x.shape, axis, block_size, FLOAT32)
 
     def steps(i: tuple[DimLike, ...]) -> Scalar:
         found = rounded(x[i], None if number is None else number(i))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fornix.dtype import FLOAT32, INT8, INT32, INT64, UINT8, DType
-from fornix.ir.dim import DimLike, equal, known
+from fornix.ir.dim import DimLike
 from fornix.ir.loops import (
     Apply,
     Const,
@@ -22,7 +22,6 @@ from fornix.ir.loops import (
     const,
     select,
 )
-from fornix.ops.call import LowerNode
 from fornix.ops.geometry import normalize_axis
 from fornix.ops.precision import wide_element
 
@@ -31,21 +30,16 @@ At = Callable[[tuple[DimLike, ...]], Scalar]
 
 
 def lower_spread(
-    values: Tensor,
-    shape: Sequence[DimLike],
-    axis: int | None,
-    block_size: int,
-    dtype: DType,
-    node: LowerNode,
+    values: Tensor, shape: Sequence[DimLike], axis: int | None, block_size: int, dtype: DType
 ) -> At:
-    """`quantize.spread` for lowerings: ``values`` in ``dtype`` by the place of an element."""
-    if all(extent == 1 for extent in values.shape):
-        single = (0,) * values.rank
-        return lambda _: cast(values[single], dtype)
+    """`quantize.spread` for lowerings: ``values`` in ``dtype`` by the place of an element.
+
+    Open extents are those of an axis: for runs in which they are 1 there is a program of its own.
+    """
+    if all(extent == 1 for extent in values.shape) or (values.rank > 1 and not block_size):
+        return lambda _: lower_single(values, dtype)
     place = normalize_axis(axis or 0, len(shape))
-    if values.rank == 1 and not block_size:
-        if known(values.shape[0]) is None and equal(values.shape[0], shape[place]) is not True:
-            node.decline("whether its scale is one number is known at run time only")
+    if not block_size:
         return lambda i: cast(values[i[place]], dtype)
     return lambda i: cast(values[(*i[:place], i[place] // block_size, *i[place + 1 :])], dtype)
 
@@ -175,7 +169,7 @@ def steps_dtype(dtype: DType) -> DType:
     return INT64 if dtype is INT32 else INT32
 
 
-def less_zero(x: Tensor, zero: Tensor | None, per_line: int, node: LowerNode) -> Tensor:
+def less_zero(x: Tensor, zero: Tensor | None, per_line: int) -> Tensor:
     """``x`` less a zero point, in `steps_dtype`: one number, or one per index of axis ``per_line``.
 
     ``per_line`` counts from the end; a zero point of the rank of ``x`` broadcasts.
@@ -183,27 +177,22 @@ def less_zero(x: Tensor, zero: Tensor | None, per_line: int, node: LowerNode) ->
     wide = steps_dtype(x.dtype)
     if zero is None:
         return compute(x.shape, lambda *i: cast(x[i], wide))
-    at = lower_per_line(zero, x.shape, per_line, wide, node)
+    at = lower_per_line(zero, x.shape, per_line, wide)
     return compute(x.shape, lambda *i: cast(x[i], wide) - at(i))
 
 
-def lower_per_line(
-    values: Tensor, shape: Sequence[DimLike], per_line: int, dtype: DType, node: LowerNode
-) -> At:
-    """Numbers for tensors of ``shape``: a single one, per index of one axis, or broadcasting."""
-    if all(extent == 1 for extent in values.shape):
-        single = (0,) * values.rank
-        return lambda _: cast(values[single], dtype)
+def lower_per_line(values: Tensor, shape: Sequence[DimLike], per_line: int, dtype: DType) -> At:
+    """Numbers for tensors of ``shape``: a single one, per index of one axis, or broadcasting.
+
+    Open extents are taken as in `lower_spread`.
+    """
+    if all(extent == 1 for extent in values.shape) or len(shape) < -per_line:
+        return lambda _: lower_single(values, dtype)
     if values.rank > 1:
         return lambda i: wide_element(values, i, dtype)
-    count, has_lines = values.shape[0], len(shape) >= -per_line
-    if not has_lines or (known(count) is None and equal(count, shape[per_line]) is not True):
-        node.decline("whether a zero point or scale is one number is known at run time only")
     return lambda i: cast(values[i[per_line]], dtype)
 
 
-def lower_single(values: Tensor, dtype: DType, name: str, node: LowerNode) -> Scalar:
+def lower_single(values: Tensor, dtype: DType) -> Scalar:
     """The only element of ``values``."""
-    if any(known(extent) != 1 for extent in values.shape):
-        node.decline(f"whether {name} is one number is known at run time only")
     return cast(values[(0,) * values.rank], dtype)

@@ -23,7 +23,6 @@ from fornix.ops.byte_products import (
     lower_byte_convolution,
     lower_byte_product,
 )
-from fornix.ops.call import LowerNode
 from fornix.ops.conv import check_bias, conv_taps, convolve, lower_convolve
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
@@ -68,8 +67,8 @@ MatMulInteger = op(
 def infer_mat_mul_integer(
     A: Fact, B: Fact, a_zero_point: Fact | None = None, b_zero_point: Fact | None = None
 ) -> Fact:
-    _check_factor("a_zero_point", a_zero_point, A, is_rows=True)
-    _check_factor("b_zero_point", b_zero_point, B, is_rows=False)
+    check_factor("a_zero_point", a_zero_point, A, is_rows=True)
+    check_factor("b_zero_point", b_zero_point, B, is_rows=False)
     return tensor(INT32, matmul_shape(A.shape, B.shape))
 
 
@@ -92,15 +91,11 @@ def lower_mat_mul_integer(
     B: Tensor,
     a_zero_point: Tensor | None = None,
     b_zero_point: Tensor | None = None,
-    *,
-    node: LowerNode,
 ) -> Tensor:
-    return _lower_product(A, B, a_zero_point, b_zero_point, node)
+    return _lower_product(A, B, a_zero_point, b_zero_point)
 
 
-def _lower_product(
-    a: Tensor, b: Tensor, a_zero: Tensor | None, b_zero: Tensor | None, node: LowerNode
-) -> Tensor:
+def _lower_product(a: Tensor, b: Tensor, a_zero: Tensor | None, b_zero: Tensor | None) -> Tensor:
     """The product of ``a`` and ``b`` less their zero points, in int32 or float32."""
     for name, zero, factor, is_rows in (
         ("a_zero_point", a_zero, a, True), ("b_zero_point", b_zero, b, False)
@@ -109,22 +104,20 @@ def _lower_product(
             _check_per_line(name, zero.shape, factor.shape, is_rows=is_rows)
     if are_bytes(a, b) and min(a.rank, b.rank) > 1:
         shape = matmul_shape(a.shape, b.shape)
-        of_a = _zero_at(a_zero, shape, -2, node)
-        of_b = _zero_at(b_zero, shape, -1, node)
+        of_a = _zero_at(a_zero, shape, -2)
+        of_b = _zero_at(b_zero, shape, -1)
         return lower_byte_product(a, b, of_a, of_b)
-    left, right = less_zero(a, a_zero, -2, node), less_zero(b, b_zero, -1, node)
+    left, right = less_zero(a, a_zero, -2), less_zero(b, b_zero, -1)
     is_float = FLOAT32 in {left.dtype, right.dtype}
     wide = FLOAT32 if is_float else INT32
     return lower_multiply(cast_tensor(left, wide), cast_tensor(right, wide))
 
 
-def _zero_at(
-    values: Tensor | None, shape: Sequence[DimLike], per_line: int, node: LowerNode
-) -> At | None:
+def _zero_at(values: Tensor | None, shape: Sequence[DimLike], per_line: int) -> At | None:
     """Zero points by the place in a tensor of ``shape``; None where all are known to be 0."""
     if values is None or is_zero(values):
         return None
-    return lower_per_line(values, shape, per_line, INT32, node)
+    return lower_per_line(values, shape, per_line, INT32)
 
 
 def _exact_product(a: Array, b: Array, a_zero: Array | None, b_zero: Array | None) -> Array:
@@ -146,7 +139,8 @@ def per_line(name: str, values: Array, shape: tuple[int, ...], *, is_rows: bool)
     return values[:, None] if values.ndim == 1 and is_rows else values
 
 
-def _check_factor(name: str, values: Fact | None, matrix: Fact, *, is_rows: bool) -> None:
+def check_factor(name: str, values: Fact | None, matrix: Fact, *, is_rows: bool) -> None:
+    """`_check_per_line` as far as shapes are known."""
     if values is not None and values.has_rank and matrix.has_rank:
         _check_per_line(name, values.shape, matrix.shape, is_rows=is_rows)
 
@@ -195,10 +189,13 @@ def infer_q_linear_mat_mul(
     y_zero_point: Fact,
 ) -> Fact:
     for name, values in (("a_scale", a_scale), ("a_zero_point", a_zero_point)):
-        _check_factor(name, values, a, is_rows=True)
+        check_factor(name, values, a, is_rows=True)
     for name, values in (("b_scale", b_scale), ("b_zero_point", b_zero_point)):
-        _check_factor(name, values, b, is_rows=False)
-    return tensor(y_zero_point.dtype, matmul_shape(a.shape, b.shape))
+        check_factor(name, values, b, is_rows=False)
+    shape = matmul_shape(a.shape, b.shape)
+    for name, values in (("y_scale", y_scale), ("y_zero_point", y_zero_point)):
+        check_factor(name, values, tensor(None, shape), is_rows=True)
+    return tensor(y_zero_point.dtype, shape)
 
 
 @QLinearMatMul.kernel
@@ -244,14 +241,12 @@ def lower_q_linear_mat_mul(
     b_zero_point: Tensor,
     y_scale: Tensor,
     y_zero_point: Tensor,
-    *,
-    node: LowerNode,
 ) -> Tensor:
-    total = _lower_product(a, b, a_zero_point, b_zero_point, node)
+    total = _lower_product(a, b, a_zero_point, b_zero_point)
 
     def lined(name: str, values: Tensor, *, is_rows: bool) -> At:
         _check_per_line(name, values.shape, total.shape, is_rows=is_rows)
-        return lower_per_line(values, total.shape, -2 if is_rows else -1, FLOAT32, node)
+        return lower_per_line(values, total.shape, -2 if is_rows else -1, FLOAT32)
 
     of_a, of_b = lined("a_scale", a_scale, is_rows=True), lined("b_scale", b_scale, is_rows=False)
     of_y = lined("y_scale", y_scale, is_rows=True)
@@ -284,6 +279,7 @@ def infer_conv_integer(
     **window: Unpack[WindowAttributes],
 ) -> Fact:
     _check_filters("w_zero_point", w_zero_point, w)
+    check_one_number(x_zero_point=x_zero_point)
     return tensor(INT32, _conv_shape(x.shape, w.shape, group, kernel_shape, window))
 
 
@@ -318,12 +314,11 @@ def lower_conv_integer(
     *,
     group: int,
     kernel_shape: list[int] | None = None,
-    node: LowerNode,
     **window: Unpack[WindowAttributes],
 ) -> Tensor:
     taps = conv_taps(x.shape, w.shape, group, kernel_shape)
     geometry = Window.of(x.shape[2:], taps, **window)
-    return _lower_convolution(x, w, x_zero_point, w_zero_point, geometry, group, node)
+    return _lower_convolution(x, w, x_zero_point, w_zero_point, geometry, group)
 
 
 def _lower_convolution(
@@ -333,7 +328,6 @@ def _lower_convolution(
     w_zero: Tensor | None,
     window: Window,
     group: int,
-    node: LowerNode,
 ) -> Tensor:
     """The convolution of ``x`` and ``w`` less their zero points, in int32 that wraps."""
     if w_zero is not None:
@@ -341,14 +335,14 @@ def _lower_convolution(
     if are_bytes(x, w) and fits_quads(w, group):
         zero = None
         if x_zero is not None and not is_zero(x_zero):
-            zero = lower_single(x_zero, INT32, "x_zero_point", node)
-        of_w = _zero_at(w_zero, w.shape, -w.rank, node)
+            zero = lower_single(x_zero, INT32)
+        of_w = _zero_at(w_zero, w.shape, -w.rank)
         return lower_byte_convolution(x, w, zero, of_w, window, group)
     data = cast_tensor(x, INT32)
     if x_zero is not None:
-        zero = lower_single(x_zero, INT32, "x_zero_point", node)
+        zero = lower_single(x_zero, INT32)
         data = compute(x.shape, lambda *i: cast(x[i], INT32) - zero)
-    return lower_convolve(data, less_zero(w, w_zero, -w.rank, node), window, group)
+    return lower_convolve(data, less_zero(w, w_zero, -w.rank), window, group)
 
 
 def _exact_convolution(
@@ -382,8 +376,20 @@ def _conv_shape(
 
 def one_number(name: str, values: Array) -> Array:
     """The only element of ``values``, as a scalar."""
-    require(values.size == 1, f"{name} must be one number, got {name}{shape_text(values.shape)}")
+    _check_one(name, values.shape)
     return values.reshape(())
+
+
+def check_one_number(**values: Fact | None) -> None:
+    """Raise ShapeError unless each of ``values``, by name, may be one number."""
+    for name, fact in values.items():
+        if fact is not None and fact.has_rank:
+            _check_one(name, fact.shape)
+
+
+def _check_one(name: str, shape: Sequence[DimLike]) -> None:
+    is_one = all(known(extent) in {None, 1} for extent in shape)
+    require(is_one, f"{name} must be one number, got {name}{shape_text(shape)}")
 
 
 def per_filter(name: str, values: Array, w: tuple[int, ...]) -> Array:
@@ -434,6 +440,9 @@ def infer_q_linear_conv(
 ) -> Fact:
     _check_filters("w_scale", w_scale, w)
     _check_filters("w_zero_point", w_zero_point, w)
+    check_one_number(
+        x_scale=x_scale, x_zero_point=x_zero_point, y_scale=y_scale, y_zero_point=y_zero_point
+    )
     check_bias(B.shape if B is not None and B.has_rank else None, w.shape[0])
     return tensor(y_zero_point.dtype, _conv_shape(x.shape, w.shape, group, kernel_shape, window))
 
@@ -489,18 +498,17 @@ def lower_q_linear_conv(
     *,
     group: int,
     kernel_shape: list[int] | None = None,
-    node: LowerNode,
     **window: Unpack[WindowAttributes],
 ) -> Tensor:
     taps = conv_taps(x.shape, w.shape, group, kernel_shape)
     check_bias(None if B is None else B.shape, w.shape[0])
     _check_per_filter("w_scale", w_scale.shape, w.shape)
     geometry = Window.of(x.shape[2:], taps, **window)
-    total = _lower_convolution(x, w, x_zero_point, w_zero_point, geometry, group, node)
-    of_x = lower_single(x_scale, FLOAT32, "x_scale", node)
-    of_y = lower_single(y_scale, FLOAT32, "y_scale", node)
-    zero = lower_single(y_zero_point, FLOAT32, "y_zero_point", node)
-    of_w = lower_per_line(w_scale, w.shape, -w.rank, FLOAT32, node)
+    total = _lower_convolution(x, w, x_zero_point, w_zero_point, geometry, group)
+    of_x = lower_single(x_scale, FLOAT32)
+    of_y = lower_single(y_scale, FLOAT32)
+    zero = lower_single(y_zero_point, FLOAT32)
+    of_w = lower_per_line(w_scale, w.shape, -w.rank, FLOAT32)
 
     def at(n: DimLike, m: DimLike, *o: DimLike) -> Scalar:
         y = total[n, m, *o] if B is None else total[n, m, *o] + B[m]

@@ -12,7 +12,7 @@ import numpy as np
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike, known
 from fornix.ir.loops import Scalar, Tensor, compute, gathered, index, select
-from fornix.ops.call import BodyNode, LowerNode
+from fornix.ops.call import BodyNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import check_single, shape_text, single, unified
 from fornix.ops.op import op
@@ -281,10 +281,8 @@ def trilu(input: Array, k: Array | None = None, *, upper: int) -> Array:
 
 
 @Trilu.lower
-def lower_trilu(input: Tensor, k: Tensor | None = None, *, upper: int, node: LowerNode) -> Tensor:
+def lower_trilu(input: Tensor, k: Tensor | None = None, *, upper: int) -> Tensor:
     _check_matrix(input.shape)
-    if k is not None and any(known(extent) != 1 for extent in k.shape):
-        node.decline("whether k has one element is known at run time only")
 
     def at(*i: DimLike) -> Scalar:
         row, column = index(i[-2]), index(i[-1])

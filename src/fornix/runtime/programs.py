@@ -461,39 +461,61 @@ class Programs:
         return program, run
 
     @cached_property
-    def _deciding(self) -> Mapping[str, int]:
-        """Symbols that nodes need to know as numbers, and run in NumPy as they do not.
-
-        Each with the greatest number that is of use.
-        """
+    def _is_undecided(self) -> bool:
+        """Whether a node runs in NumPy that code could be made for, were extents numbers."""
         single = [step.single for step in self.general.steps if step.uses_numpy]
-        if not single or self.options.memory_limit:
-            return {}
-        from fornix.runtime.settling import deciding, is_decided  # noqa: PLC0415 - few sessions need it
+        if not single:
+            return False
+        from fornix.runtime.settling import is_decided  # noqa: PLC0415 - few sessions need it
 
-        is_any = any(one is not None and is_decided(one.node) for one in single)
-        return deciding(self._model(), self.general.symbols) if is_any else {}
+        return any(one is not None and is_decided(one.node) for one in single)
+
+    @cached_property
+    def _deciding(self) -> Mapping[str, int]:
+        """Symbols that nodes need to know as numbers, each with the greatest that is of use."""
+        if self.options.memory_limit:
+            return {}
+        from fornix.runtime.settling import deciding  # noqa: PLC0415 - few sessions need it
+
+        return deciding(self._model())
 
     def _choose(self, run: Run, feeds: Mapping[str, Any]) -> Program | None:
         """The program for the extents of ``run``."""
-        found = self._for_numbers(self._decided(run), feeds)
+        decided = self._decided(run, feeds) if self._is_undecided else {}
+        found = self._for_numbers(decided, feeds)
+        if found is None and decided:
+            found = self._for_numbers(decided | self._special_extents(run, feeds), feeds)
         if found is None and self.serves({}, feeds):
             found = self.general
         if found is None:
             zeros = {name: n for name, n in run.extents.items() if n == 0}
             found = self._for_numbers(zeros, feeds)
         if found is None:
-            named = {**run.extents, **named_extents(self._model(), feeds)}
-            ones = {name: n for name, n in named.items() if n <= 1}
-            found = self._for_numbers(ones | self.general.outside(run), feeds)
+            special = self._special_extents(run, feeds)
+            found = self._for_numbers(special, feeds)
+            if found is None or found.uses_numpy:
+                more = self._decided(run, feeds) | special
+                found = self._for_numbers(more, feeds) or found
         self._chosen[run.key] = found
         while len(self._chosen) > MAX_KEYS:
             self._chosen.popitem(last=False)
         return found
 
-    def _decided(self, run: Run) -> dict[str, int]:
+    def _named(self, run: Run, feeds: Mapping[str, Any]) -> dict[str, int]:
+        """The extents of ``run``, those that programs take for equal by names of their own."""
+        return {**run.extents, **named_extents(self._model(), feeds)}
+
+    def _special_extents(self, run: Run, feeds: Mapping[str, Any]) -> dict[str, int]:
+        """The extents of ``run`` that may broadcast, be of nothing, or lie outside of ranges."""
+        few = {name: n for name, n in self._named(run, feeds).items() if n <= 1}
+        return few | self.general.outside(run)
+
+    def _decided(self, run: Run, feeds: Mapping[str, Any]) -> dict[str, int]:
         """The extents of ``run`` that nodes need to know, if their loops are made for such."""
-        found = {name: run.extents[name] for name in self._deciding}
+        if not self._deciding:
+            return {}
+        named = self._named(run, feeds)
+        found = {name: named[name] for name in self._deciding if name in named}
         are_of_use = all(0 < n <= self._deciding[name] for name, n in found.items())
         return found if are_of_use else {}
 

@@ -7,7 +7,7 @@ for some runs for no others. Also which extents nodes need to know, to say what 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,19 +67,20 @@ PLACES: Mapping[tuple[str, str], tuple[int, ...]] = {
 """By operator the inputs that say where and how much, and are no data."""
 
 DECIDING: Mapping[tuple[str, str], Sequence[tuple[int, int]]] = {
+    ("", "Attention"): [(0, -3), (1, -3), (2, -3)],
     ("", "DFT"): [(0, -1), (0, -2)],
-    ("", "DequantizeLinear"): [(1, -1)],
     ("", "Det"): [(0, -1)],
     ("", "GatherND"): [(1, -1)],
     ("", "LinearAttention"): [(1, -1), (4, -1), (5, -1)],
-    ("", "QuantizeLinear"): [(1, -1)],
     ("", "RotaryEmbedding"): [(0, -1)],
     ("", "STFT"): [(0, -1), (2, -1)],
     ("", "ScatterND"): [(1, -1)],
-    ("com.microsoft", "DequantizeLinear"): [(1, -1)],
+    ("ai.onnx.ml", "LinearClassifier"): [(0, -1)],
+    ("com.microsoft", "BranchwiseRMSNorm"): [(0, -1), (1, -1)],
     ("com.microsoft", "GatherND"): [(1, -1)],
+    ("com.microsoft", "GroupQueryAttention"): [(0, -1), (7, -1)],
     ("com.microsoft", "Inverse"): [(0, -1)],
-    ("com.microsoft", "QuantizeLinear"): [(1, -1)],
+    ("com.microsoft", "MRotaryEmbedding"): [(0, -1), (2, -1)],
     ("com.microsoft", "RotaryEmbedding"): [(0, -1), (2, -1)],
 }
 """By operator the inputs and axes whose extents say what its loops are."""
@@ -109,8 +110,8 @@ def is_decided(node: Node) -> bool:
     return (node.domain, node.op_type) in DECIDING
 
 
-def deciding(model: Model, symbols: Iterable[str]) -> dict[str, int]:
-    """Those of ``symbols`` that nodes need to know as numbers, each with the greatest of use.
+def deciding(model: Model) -> dict[str, int]:
+    """Symbols that nodes need to know as numbers, each with the greatest number of use.
 
     None of a model as in `telling`.
     """
@@ -131,7 +132,7 @@ def deciding(model: Model, symbols: Iterable[str]) -> dict[str, int]:
             extent = shape[axis] if len(shape) >= -axis else 0
             names = extent.symbols if isinstance(extent, Dim) and not extent.unknowns else ()
             found |= {name: min(most, found.get(name, most)) for name in names}
-    return {name: most for name, most in found.items() if name in symbols}
+    return found
 
 
 def numbers_of(feeds: Mapping[str, Any], names: Collection[str]) -> Numbers | None:

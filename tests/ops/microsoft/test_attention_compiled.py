@@ -13,6 +13,9 @@ from onnx import TensorProto, helper
 
 import fornix
 from fornix.errors import FornixError
+from fornix.onnx import parser
+from fornix.reference import ReferenceEvaluator
+from fornix.reference.plan import Plan
 from tests.ops.microsoft.peer import DOMAIN
 
 rng = np.random.default_rng(21)
@@ -311,3 +314,71 @@ def test_groups_of_heads_of_any_size_have_machine_code(monkeypatch: pytest.Monke
 
 
 GROUPS = {"num_heads": H, "kv_num_heads": 2}
+
+
+def compiled(text: str, every: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs give what kernels do, the same bits on any number of threads, without these."""
+    kernels = ReferenceEvaluator(parser.parse_model(HEAD + text))
+    wanted = [x for feeds in every for x in kernels.run(None, feeds)]
+    bits = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Plan, "evaluate", None)
+        for threads in (1, 2):
+            options = fornix.SessionOptions()
+            options.intra_op_num_threads = threads
+            session = fornix.InferenceSession(parser.parse_model(HEAD + text), options)
+            found = [session.run(None, feeds) for feeds in every]
+            results = [x for given in found for x in given]
+            for one, other in zip(results, wanted, strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+            bits.append([x.tobytes() for x in results])
+    assert bits[0] == bits[1]
+
+
+HEAD = f'<ir_version: 10, opset_import: ["" : 21, "{DOMAIN}" : 1]>\n'
+SELF = f"""f (float[B, S, 8] x, float[8, 24] w, int32[M] m) => (float[B, S, 8] y) {{
+    y = {DOMAIN}.Attention <num_heads = 2> (x, w, , m) }}"""
+BIASED = f"""f (float[B, S, 32] q, float[B, S, 16] k, float[B, 1, P, 16] p, int32[B] l, int32 t,
+    float[C, G, R, T] a) => (float[B, S, 32] y, float[B, 1, U, 16] u, float[B, 1, V, 16] v) {{
+    y, u, v = {DOMAIN}.GroupQueryAttention <num_heads = 2, kv_num_heads = 1>
+        (q, k, k, p, p, l, t, , , , a) }}"""
+
+
+@pytest.mark.slow
+def test_a_mask_tells_where_keys_end_or_begin_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    w, every = normal(8, 24), list[dict[str, Any]]()
+    for batch, length in ((2, 3), (3, 5)):
+        ends = rng.integers(1, length + 1, batch)
+        masks = (ends, np.concatenate([ends, np.minimum(ends - 1, 1)]))
+        every += [
+            {"x": normal(batch, length, 8), "w": w, "m": mask.astype(np.int32)} for mask in masks
+        ]
+    compiled(SELF, every, monkeypatch)
+    session = fornix.InferenceSession(parser.parse_model(HEAD + SELF))
+    for _ in range(2):
+        with pytest.raises(FornixError, match=r"must have 2 or 4 elements, found 3"):
+            session.run(None, {"x": normal(2, 3, 8), "w": w, "m": np.ones(3, np.int32)})
+
+
+def biased(past: int, length: int, shape: tuple[int, int, int, int]) -> dict[str, Any]:
+    total = past + length
+    given = {"q": normal(2, length, 32), "k": normal(2, length, 16), "a": normal(*shape)}
+    counts = {"l": np.full(2, total - 1, np.int32), "t": np.array(total, np.int32)}
+    return given | counts | {"p": normal(2, 1, past, 16)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("heads", [1, 2])
+def test_a_bias_is_for_as_many_keys_as_a_run_tells(
+    heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = [biased(p, s, (2, heads, s, p + s)) for p, s in ((4, 2), (5, 3))]
+    compiled(BIASED, every, monkeypatch)
+
+
+@pytest.mark.slow
+def test_a_bias_for_other_keys_is_refused() -> None:
+    session = fornix.InferenceSession(parser.parse_model(HEAD + BIASED))
+    for keys in (5, 7):
+        with pytest.raises(FornixError, match=r"attention_bias must broadcast to \[2, 2, 2, 6\]"):
+            session.run(None, biased(4, 2, (2, 2, 2, keys)))

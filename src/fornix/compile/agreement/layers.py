@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from fornix.compile.agreement.terms import Agreement, NothingSaid, Shape, fixed
 from fornix.ir.dim import DimLike, known
 from fornix.ir.graph import Node
-from fornix.ops.fact import Fact
+from fornix.ops.fact import Fact, dims_of
 
 Facts = Sequence[Fact | None]
 
@@ -96,10 +96,9 @@ def multi_head(found: Agreement, node: Node, facts: Facts, _: Sequence[Fact]) ->
 def cached(found: Agreement, node: Node, facts: Facts, _: Sequence[Fact]) -> None:
     """Queries, keys, values and a cache of one batch; as many of the new ones each."""
     query, *others = facts
-    pasts, filled, more = others[2:4], others[4], others[8:]
+    pasts, filled, lengths, more = others[2:4], others[4], others[5], others[8:]
     sinks = [fact for fact in more[2:3] if fact is not None]
-    others_given = [fact for fact in (*more[1:2], *more[3:]) if fact is not None]
-    if query is None or filled is None or others_given:
+    if query is None or filled is None or any(fact is not None for fact in more[3:]):
         raise NothingSaid
     fixed(*filled.shape[1:], *(n for sink in sinks for n in sink.shape))
     found.same(query.shape[0], filled.shape[0])
@@ -120,6 +119,24 @@ def cached(found: Agreement, node: Node, facts: Facts, _: Sequence[Fact]) -> Non
             found.same(pasts[0].shape[2], fact.shape[2])
             found.same(fact.shape[3], size)
             fixed(fact.shape[1])
+    if len(more) > 1 and more[1] is not None:
+        _fits(found, more[1].shape, (query.shape[0], heads, query.shape[1], _told(lengths)))
+
+
+def _told(length: Fact | None) -> DimLike:
+    """The number that a value holds."""
+    found = None if length is None else dims_of(length.value)
+    if not found:
+        raise NothingSaid
+    return found[0]
+
+
+def _fits(found: Agreement, shape: Shape, whole: Shape) -> None:
+    """Ask that a bias of ``shape`` is for scores of ``whole``: for one batch or head, or all."""
+    for extent, wanted in zip(shape[:2], whole, strict=False):
+        found.same((wanted - extent) * (extent - 1), 0)
+    for extent, wanted in zip(shape[2:], whole[2:], strict=True):
+        found.same(extent, 1 if extent == 1 else wanted)
 
 
 def embedding(found: Agreement, node: Node, facts: Facts, _: Sequence[Fact]) -> None:
@@ -164,6 +181,13 @@ def rotary(found: Agreement, node: Node, facts: Facts, _: Sequence[Fact]) -> Non
         found.same(1, positions.shape[0])
 
 
+def numbers(found: Agreement, _: Node, facts: Facts, __: Sequence[Fact]) -> None:
+    """Data of any extents; each other input is one number."""
+    for fact in facts[1:]:
+        for extent in () if fact is None else fact.shape:
+            found.same(extent, 1)
+
+
 def scaled(found: Agreement, node: Node, facts: Facts, _: Sequence[Fact]) -> None:
     """Elements with one scale and zero point, or with one for each index of an axis."""
     data, *given = facts
@@ -203,6 +227,14 @@ _BYTES: dict[str, tuple[int, frozenset[int]]] = {
     "QLinearMatMul": (3, frozenset({4, 5})),
 }
 """Which input is the right factor, and which may have a number for each of its columns."""
+
+
+def packed_product(found: Agreement, node: Node, facts: Facts, _: Sequence[Fact]) -> None:
+    """Rows as long as the columns of weights that have as many elements as attributes say."""
+    stored = [extent for fact in facts[1:] if fact is not None for extent in fact.shape]
+    if facts[0] is None or any(known(extent) is None for extent in stored):
+        raise NothingSaid
+    found.same(facts[0].shape[-1], node.attributes["K"].value)
 
 
 def joined_bytes(found: Agreement, node: Node, facts: Facts, _: Sequence[Fact]) -> None:
@@ -271,8 +303,8 @@ def _masked(found: Agreement, scores: Shape, mask: Fact | None, added: Fact | No
     if added is not None:
         _broadcasts(found, added.shape, scores)
     shape = () if mask is None else mask.shape
-    if len(shape) == 1 and shape[0] != 2 * batch:
-        found.same(shape[0], batch)
+    if len(shape) == 1:
+        found.same((shape[0] - batch) * (shape[0] - 2 * batch), 0)
     elif len(shape) > 1:
         _broadcasts(found, shape[:1], (batch,))
     if len(shape) in {2, 3}:
@@ -283,6 +315,6 @@ def _masked(found: Agreement, scores: Shape, mask: Fact | None, added: Fact | No
 
 
 __all__ = [
-    "attention", "cached", "embedding", "joined_bytes", "multi_head", "product_of_bytes", "rotary",
-    "scaled", "self_attention",
+    "attention", "cached", "embedding", "joined_bytes", "multi_head", "numbers",
+    "packed_product", "product_of_bytes", "rotary", "scaled", "self_attention",
 ]  # fmt: skip

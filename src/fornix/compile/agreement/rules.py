@@ -16,6 +16,8 @@ from fornix.compile.agreement.layers import (
     embedding,
     joined_bytes,
     multi_head,
+    numbers,
+    packed_product,
     product_of_bytes,
     rotary,
     scaled,
@@ -472,16 +474,6 @@ def _suppressed(
         found.same(boxes.shape[2], 4)
 
 
-def _packed_product(
-    found: Agreement, node: Node, facts: Sequence[Fact | None], _: Sequence[Fact]
-) -> None:
-    """Rows as long as the columns of weights that have as many elements as attributes say."""
-    stored = [extent for fact in facts[1:] if fact is not None for extent in fact.shape]
-    if facts[0] is None or any(known(extent) is None for extent in stored):
-        raise NothingSaid
-    found.same(facts[0].shape[-1], node.attributes["K"].value)
-
-
 def _table_rows(_: Agreement, __: Node, facts: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
     """Any indices do beside a table and scales of stored extents."""
     stored = [fact for fact in (facts[0], *facts[2:]) if fact is not None]
@@ -505,7 +497,7 @@ _RULES: dict[str, Rule] = {
             "MeanVarianceNormalization", "OneHot", "Range", "ReduceL1", "ReduceL2",
             "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
             "ReduceProd", "ReduceSum", "ReduceSumSquare", "Shape", "Size", "Slice", "Softmax",
-            "Tile", "Transpose", "Trilu", "Unsqueeze",
+            "Tile", "Transpose", "Unsqueeze",
         ),
         _anything,
     ),
@@ -522,6 +514,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("CenterCropPad", "Col2Im", "DFT"), _rows),
     **dict.fromkeys(("DequantizeLinear", "QuantizeLinear"), scaled),
     **dict.fromkeys(("MatMulInteger", "QLinearMatMul"), product_of_bytes),
+    "Trilu": numbers,
     "AffineGrid": _affine_grid,
     "Attention": attention,
     "DeformConv": _spread_windows,
@@ -578,7 +571,8 @@ _CONTRIBUTED: dict[str, Rule] = {
     **dict.fromkeys(("DequantizeLinear", "QuantizeLinear"), scaled),
     **dict.fromkeys(("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QGemm"), product_of_bytes),
     **dict.fromkeys(("EmbedLayerNormalization", "QEmbedLayerNormalization"), embedding),
-    **dict.fromkeys(("ExpandDims", "QLinearSoftmax", "Trilu"), _anything),
+    **dict.fromkeys(("QLinearSoftmax", "Trilu"), numbers),
+    "ExpandDims": _anything,
     "GatherBlockQuantized": _table_rows,
     **dict.fromkeys(("GroupNorm", "QLinearGlobalAveragePool"), _image),
     **dict.fromkeys(("NhwcMaxPool", "QLinearAveragePool", "QLinearConv"), _windows),
@@ -590,7 +584,7 @@ _CONTRIBUTED: dict[str, Rule] = {
     "QLinearConcat": joined_bytes,
     "RotaryEmbedding": rotary,
     "GroupQueryAttention": cached,
-    "MatMulNBits": _packed_product,
+    "MatMulNBits": packed_product,
 }
 _DOMAINS = {
     "com.microsoft": _CONTRIBUTED,

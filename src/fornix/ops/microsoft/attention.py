@@ -31,6 +31,7 @@ from fornix.ops.microsoft.attention_loops import (
 )
 from fornix.ops.microsoft.shapes import (
     check_added,
+    check_ends,
     check_extents,
     check_heads,
     check_projection,
@@ -72,11 +73,7 @@ def _padding(mask: Array, batch: int, queries: int, keys: int) -> Array:
         seen = place < ends
         if len(mask) == 2 * batch:
             seen = seen & (place >= mask[batch:].reshape(-1, 1, 1, 1))
-        require(
-            len(mask) in {batch, 2 * batch},
-            f"a mask of one axis must have {batch} or {2 * batch} elements, found {len(mask)}",
-            NotSupported,
-        )
+        check_ends(len(mask), batch)
         return np.asarray(seen)
     if mask.ndim == 2:
         return np.asarray(mask[:, None, None, :] > 0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from fornix.dtype import INT64, DType
 from fornix.errors import require
-from fornix.ir.dim import DimLike, divide, equal, maximum
+from fornix.ir.dim import DimLike, divide, equal, maximum, minimum
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, const, index, select, stored
 from fornix.ir.loops.scalar import gathered
 from fornix.ops.attention_loops import lower_average, lower_similarity, lower_weights
@@ -51,11 +51,11 @@ class LoopMask:
     filter_value: float
     is_causal: bool
 
-    def applied(self, scores: Tensor, node: LowerNode) -> Tensor:
+    def applied(self, scores: Tensor) -> Tensor:
         """``scores`` with what is added, and −∞ for keys behind a query's position."""
         _, _, queries, keys = scores.shape
-        added = None if self.bias is None else _bias_at(self.bias, scores, node)
-        seen = None if self.index is None else _seen_at(self.index, scores, node)
+        added = None if self.bias is None else _bias_at(self.bias, scores)
+        seen = None if self.index is None else _seen_at(self.index, scores)
 
         def at(b: DimLike, h: DimLike, i: DimLike, j: DimLike) -> Scalar:
             value = scores[b, h, i, j]
@@ -71,37 +71,59 @@ class LoopMask:
         return compute(scores.shape, at)
 
 
-def _bias_at(bias: Tensor, scores: Tensor, node: LowerNode) -> At:
-    """What ``bias`` adds to a score; it broadcasts."""
+def _bias_at(bias: Tensor, scores: Tensor) -> At:
+    """What ``bias`` adds to a score; it broadcasts.
+
+    Where it has an open number of batches or heads that may be 1, the last of these is read. Open
+    numbers of queries and keys are those of the scores.
+    """
     require(bias.rank == 4, f"attention_bias must have 4 axes, found {shape_text(bias.shape)}")
-    for extent, wanted in zip(bias.shape[2:], scores.shape[2:], strict=True):
-        if extent != 1 and equal(extent, wanted) is not True:
-            node.decline("how attention_bias broadcasts is known at run time only")
-    return lambda *i: cast(
-        bias[tuple(0 if n == 1 else k for n, k in zip(bias.shape, i, strict=True))], scores.dtype
-    )
+
+    def at(*i: DimLike) -> Scalar:
+        extents = zip(i, bias.shape, scores.shape, strict=True)
+        outer = [_least(*each) for each in list(extents)[:2]]
+        inner = [0 if n == 1 else k for n, k in zip(bias.shape[2:], i[2:], strict=True)]
+        return cast(bias[(*outer, *inner)], scores.dtype)
+
+    return at
 
 
-def _seen_at(mask: Tensor, scores: Tensor, node: LowerNode) -> At:
+def _least(place: DimLike, extent: DimLike, whole: DimLike) -> DimLike:
+    """``place`` among ``whole`` in what is as long, or of one element."""
+    if extent == 1:
+        return 0
+    return place if equal(extent, whole) is True else minimum(place, extent - 1)
+
+
+def _seen_at(mask: Tensor, scores: Tensor) -> At:
     """Whether a mask leaves a key; see `attention._padding` for its forms."""
     batch, _, queries, keys = scores.shape
     if mask.rank == 1:
-        if equal(mask.shape[0], batch) is True:
-            return lambda b, _h, _i, j: index(j) < cast(mask[b], INT64)
-        if equal(mask.shape[0], 2 * batch) is not True:
-            node.decline("what the numbers of its mask are is known at run time only")
-        return lambda b, _h, _i, j: (
-            (index(j) < cast(mask[b], INT64)) & (index(j) >= cast(mask[b + batch], INT64))
-        )
+        return _within(mask, batch)
     rows = mask.shape[0]
-    if rows != 1 and equal(rows, batch) is not True:
-        node.decline("how its mask broadcasts is known at run time only")
     if mask.rank == 2:
         return lambda b, _h, _i, j: mask[0 if rows == 1 else b, j] > 0
     if mask.rank == 3:
         return lambda b, _h, i, j: mask[0 if rows == 1 else b, i, j] > 0
     past = keys - queries
     return lambda b, _h, i, j: mask[0 if rows == 1 else b, 0, i + past, j] > 0
+
+
+def _within(ends: Tensor, batch: DimLike) -> At:
+    """Whether a key is before the end of its batch, and behind its begin if ``ends`` says it."""
+    count = ends.shape[0]
+
+    def seen(b: DimLike, _h: DimLike, _i: DimLike, j: DimLike) -> Scalar:
+        is_before = index(j) < cast(ends[b], INT64)
+        if equal(count, batch) is True:
+            return is_before
+        if equal(count, 2 * batch) is True:
+            return is_before & (index(j) >= cast(ends[b + batch], INT64))
+        begin = cast(ends[minimum(b + batch, count - 1)], INT64)
+        has_begins = apply("lt", index(batch), index(count))
+        return is_before & (index(j) >= select(has_begins, begin, 0))
+
+    return seen
 
 
 def attended(
@@ -113,7 +135,7 @@ def attended(
         f"queries, keys and values must fit, found {shape_text(q.shape)}, {shape_text(k.shape)} "
         f"and {shape_text(v.shape)} of form [batch, heads, length, size]",
     )
-    scores = mask.applied(lower_similarity(q, k, scale or None, node), node)
+    scores = mask.applied(lower_similarity(q, k, scale or None, node))
     return lower_average(lower_weights(scores, 0.0), v, node), scores
 
 

@@ -26,7 +26,7 @@ from fornix.ops.microsoft.attention_loops import (
     heads_apart,
     heads_together,
 )
-from fornix.ops.microsoft.shapes import check_heads, check_shape
+from fornix.ops.microsoft.shapes import check_broadcast, check_heads, check_shape
 from fornix.ops.op import op
 from fornix.ops.precision import widened
 from fornix.ops.rotary import lower_rotary_embedding, rotary_embedding
@@ -52,8 +52,8 @@ GroupQueryAttention = op(
 )  # fmt: skip
 
 
-SINK = 4
-"""Place of head_sink among the inputs behind total_sequence_length."""
+BIAS, SINK = 3, 4
+"""Places of attention_bias and head_sink among the inputs behind total_sequence_length."""
 
 
 @GroupQueryAttention.infer
@@ -81,6 +81,9 @@ def infer_group_query(
     check_shape("seqlens_k", seqlens_k, (batch, 1) if _has_columns(seqlens_k) else (batch,))
     check_shape("head_sink", more[SINK] if len(more) > SINK else None, (num_heads,))
     total = _total_length(total_sequence_length)
+    seen = node.unknown("total_sequence_length") if total is None else total
+    bias = more[BIAS] if len(more) > BIAS else None
+    check_broadcast("attention_bias", bias, (batch, num_heads, length, seen))
     past = 0 if past_key is None or not past_key.has_rank else past_key.shape[2]
     if total is None or (past_key is not None and not past_key.has_rank):
         places: DimLike = node.unknown("the cache's length")
@@ -205,7 +208,7 @@ def lower_group_query(
     keys, values = cache.joined(past_key, k), cache.joined(past_value, v)
     scores = lower_similarity(q, front(keys, total), scale or None, node)
     capped = mapped(lambda x: s.tanh(x / softcap) * softcap, scores) if softcap else scores
-    biased = LoopMask(None, attention_bias, 0.0, is_causal=False).applied(capped, node)
+    biased = LoopMask(None, attention_bias, 0.0, is_causal=False).applied(capped)
     sink = _lower_sink(head_sink, smooth_softmax)
     weights = lower_weights(cache.visible(biased, local_window_size), 0.0, sink)
     y = lower_average(weights, front(values, total), node)

@@ -145,13 +145,12 @@ def lower_q_linear_conv_of_images(
     channels_last: int,
     group: int,
     kernel_shape: list[int] | None = None,
-    node: LowerNode,
     **window: Unpack[WindowAttributes],
 ) -> Tensor:
     image = lower_first(x) if channels_last else x
     y = lower_q_linear_conv(
         image, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, B,
-        group=group, kernel_shape=kernel_shape, node=node, **window,
+        group=group, kernel_shape=kernel_shape, **window,
     )  # fmt: skip
     return lower_last(y) if channels_last else y
 

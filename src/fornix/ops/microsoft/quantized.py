@@ -29,7 +29,7 @@ from fornix.ops.pool import average_pool, infer_average_pool, lower_average_pool
 from fornix.ops.precision import mean_over
 from fornix.ops.quantize import quantized
 from fornix.ops.quantize_loops import lower_quantized, lower_single, rounded
-from fornix.ops.quantized_products import one_number
+from fornix.ops.quantized_products import check_one_number, one_number
 from fornix.ops.softmax import lower_softmax, lower_softmax_of_rows, softmax, softmax_of_rows
 from fornix.ops.types import BOOL, F32, I8, U8
 from fornix.ops.window import WindowAttributes
@@ -170,17 +170,15 @@ def settled(y: Array, name: str, scale: Array, zero: Array | None, dtype: DType)
     return quantized(np.asarray(y / one_number(f"{name}_scale", scale)), origin, dtype)
 
 
-def lower_restored(
-    name: str, x: Tensor, scale: Tensor, zero: Tensor | None, node: LowerNode
-) -> Tensor:
+def lower_restored(x: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
     """`restored` for lowerings."""
-    factor = lower_single(scale, FLOAT32, f"{name}_scale", node)
-    return mapped(lambda v: v * factor, lower_steps(name, x, zero, node))
+    factor = lower_single(scale, FLOAT32)
+    return mapped(lambda v: v * factor, lower_steps(x, zero))
 
 
-def lower_steps(name: str, x: Tensor, zero: Tensor | None, node: LowerNode) -> Tensor:
+def lower_steps(x: Tensor, zero: Tensor | None) -> Tensor:
     """`steps_of` for lowerings."""
-    origin = None if zero is None else lower_single(zero, FLOAT32, f"{name}_zero_point", node)
+    origin = None if zero is None else lower_single(zero, FLOAT32)
 
     def steps(*i: DimLike) -> Scalar:
         found = rounded(x[i], origin)
@@ -191,12 +189,10 @@ def lower_steps(name: str, x: Tensor, zero: Tensor | None, node: LowerNode) -> T
     return compute(x.shape, steps)
 
 
-def lower_settled(
-    y: Tensor, name: str, scale: Tensor, zero: Tensor | None, dtype: DType, node: LowerNode
-) -> Tensor:
+def lower_settled(y: Tensor, scale: Tensor, zero: Tensor | None, dtype: DType) -> Tensor:
     """`settled` for lowerings."""
-    factor = lower_single(scale, FLOAT32, f"{name}_scale", node)
-    origin = None if zero is None else lower_single(zero, FLOAT32, f"{name}_zero_point", node)
+    factor = lower_single(scale, FLOAT32)
+    origin = None if zero is None else lower_single(zero, FLOAT32)
     return compute(y.shape, lambda *i: lower_quantized(y[i] / factor, origin, dtype))
 
 
@@ -220,6 +216,9 @@ def infer_q_linear_softmax(
     axis: int,
     opset: int,
 ) -> Fact:
+    check_one_number(
+        X_scale=x_scale, X_zero_point=x_zero_point, y_scale=y_scale, y_zero_point=y_zero_point
+    )
     normalize_axis(axis, x.rank)
     return tensor(x.dtype, x.shape)
 
@@ -254,11 +253,10 @@ def lower_q_linear_softmax(
     *,
     axis: int,
     opset: int,
-    node: LowerNode,
 ) -> Tensor:
     rule = lower_softmax if opset >= AXES_APART_SINCE else lower_softmax_of_rows
-    y = rule(lower_restored("X", x, x_scale, x_zero_point, node), axis=axis)
-    return lower_settled(y, "y", y_scale, y_zero_point, x.dtype, node)
+    y = rule(lower_restored(x, x_scale, x_zero_point), axis=axis)
+    return lower_settled(y, y_scale, y_zero_point, x.dtype)
 
 
 QLinearConcat = op(
@@ -282,6 +280,9 @@ def infer_q_linear_concat(
     y_scale: Fact, y_zero_point: Fact, *inputs: Fact, axis: int, node: InferNode
 ) -> Fact:
     _check_triples(len(inputs))
+    check_one_number(Y_scale=y_scale, Y_zero_point=y_zero_point)
+    for scale, zero in zip(inputs[1::TRIPLE], inputs[2::TRIPLE], strict=True):
+        check_one_number(x_scale=scale, x_zero_point=zero)
     whole = infer_concat(*inputs[::TRIPLE], axis=axis)
     return tensor(y_zero_point.dtype, whole.shape)
 
@@ -302,13 +303,13 @@ def q_linear_concat(y_scale: Array, y_zero_point: Array, *inputs: Array, axis: i
 
 @QLinearConcat.lower
 def lower_q_linear_concat(
-    y_scale: Tensor, y_zero_point: Tensor, *inputs: Tensor, axis: int, node: LowerNode
+    y_scale: Tensor, y_zero_point: Tensor, *inputs: Tensor, axis: int
 ) -> Tensor:
     _check_triples(len(inputs))
     triples = zip(inputs[::TRIPLE], inputs[1::TRIPLE], inputs[2::TRIPLE], strict=True)
     dtype = y_zero_point.dtype
-    numbers = (lower_restored("x", *triple, node) for triple in triples)
-    parts = [lower_settled(x, "Y", y_scale, y_zero_point, dtype, node) for x in numbers]
+    numbers = (lower_restored(*triple) for triple in triples)
+    parts = [lower_settled(x, y_scale, y_zero_point, dtype) for x in numbers]
     return lower_concat(*parts, axis=axis)
 
 
@@ -336,6 +337,9 @@ def infer_q_linear_average_pool(
     count_include_pad: int,
     **window: Unpack[WindowAttributes],
 ) -> Fact:
+    check_one_number(
+        x_scale=x_scale, x_zero_point=x_zero_point, y_scale=y_scale, y_zero_point=y_zero_point
+    )
     image = infer_first(x) if channels_last else x
     y = infer_average_pool(image, kernel_shape=kernel_shape, **window)
     return infer_last(y) if channels_last else y
@@ -383,7 +387,7 @@ def lower_q_linear_average_pool(
     node: LowerNode,
     **window: Unpack[WindowAttributes],
 ) -> Tensor:
-    steps = lower_steps("x", x, x_zero_point, node)
+    steps = lower_steps(x, x_zero_point)
     mean = lower_average_pool(
         lower_first(steps) if channels_last else steps,
         kernel_shape=kernel_shape,
@@ -391,9 +395,9 @@ def lower_q_linear_average_pool(
         node=node,
         **window,
     )
-    factor = lower_single(x_scale, FLOAT32, "x_scale", node)
+    factor = lower_single(x_scale, FLOAT32)
     y = mapped(lambda v: v * factor, mean)
-    done = lower_settled(y, "y", y_scale, y_zero_point, x.dtype, node)
+    done = lower_settled(y, y_scale, y_zero_point, x.dtype)
     return lower_last(done) if channels_last else done
 
 
@@ -421,6 +425,9 @@ def infer_q_linear_global_average_pool(
     *,
     channels_last: int,
 ) -> Fact:
+    check_one_number(
+        x_scale=x_scale, x_zero_point=x_zero_point, y_scale=y_scale, y_zero_point=y_zero_point
+    )
     axes = _spatial(x.rank, channels_last)
     return tensor(x.dtype, [1 if axis in axes else n for axis, n in enumerate(x.shape)])
 
@@ -454,10 +461,9 @@ def lower_q_linear_global_average_pool(
     y_zero_point: Tensor,
     *,
     channels_last: int,
-    node: LowerNode,
 ) -> Tensor:
     axes = _spatial(x.rank, channels_last)
-    mean = mean_along(lower_steps("x", x, x_zero_point, node), axes)
-    factor = lower_single(x_scale, FLOAT32, "x_scale", node)
+    mean = mean_along(lower_steps(x, x_zero_point), axes)
+    factor = lower_single(x_scale, FLOAT32)
     y = mapped(lambda v: v * factor, mean)
-    return with_units(lower_settled(y, "y", y_scale, y_zero_point, x.dtype, node), axes)
+    return with_units(lower_settled(y, y_scale, y_zero_point, x.dtype), axes)

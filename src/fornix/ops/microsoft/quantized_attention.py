@@ -18,6 +18,7 @@ from fornix.ops.microsoft.attention import (
 )
 from fornix.ops.microsoft.attention_loops import LoopMask, lower_self_attention
 from fornix.ops.microsoft.quantized_products import (
+    infer_mat_mul_integer_to_float,
     lower_mat_mul_integer_to_float,
     mat_mul_integer_to_float,
 )
@@ -54,6 +55,9 @@ def infer_q_attention(
 ) -> tuple[Fact, ...]:
     check_heads(num_heads)
     check_projection(input, weight, bias)
+    infer_mat_mul_integer_to_float(
+        input, weight, input_scale, weight_scale, input_zero_point, weight_zero_point
+    )
     batch, length, _ = input.shape
     check_shape("past", past, (2, batch, num_heads, None, None))
     width = whole_heads(weight.shape[1] // 3, num_heads)
@@ -133,7 +137,6 @@ def lower_q_attention(
         input_zero_point,
         weight_zero_point,
         bias,
-        node=node,
     )
     wide = cast_tensor(together, FLOAT32)
     mask = LoopMask(mask_index, None, mask_filter_value, bool(unidirectional))

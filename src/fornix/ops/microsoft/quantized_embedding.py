@@ -10,13 +10,13 @@ import numpy as np
 from fornix.dtype import FLOAT32, INT32
 from fornix.errors import require
 from fornix.ir.loops import Tensor, cast, compute
-from fornix.ops.call import InferNode, LowerNode
+from fornix.ops.call import InferNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.microsoft import DOMAIN
 from fornix.ops.microsoft.norm import embed_layer_normalization, infer_embed, lower_embed
 from fornix.ops.op import op
 from fornix.ops.quantize_loops import lower_single
-from fornix.ops.quantized_products import one_number
+from fornix.ops.quantized_products import check_one_number, one_number
 from fornix.ops.types import F32, I8, I32, U8
 
 D = TypeVar("D", Array, Tensor)
@@ -54,6 +54,8 @@ def infer_q_embed(
     node: InferNode,
 ) -> tuple[Fact, Fact]:
     _check_segment(segment, how)
+    for scale, zero in zip(how[:TABLES], how[TABLES:], strict=False):
+        check_one_number(**{"a scale": scale, "a zero point": zero})
     whole, count, _ = infer_embed(
         input_ids, segment_ids, word, position, segment, gamma, beta, mask,
         epsilon=epsilon, node=node,
@@ -124,11 +126,10 @@ def lower_q_embed(
     mask: Tensor | None,
     *how: Tensor,
     epsilon: float,
-    node: LowerNode,
 ) -> tuple[Tensor, Tensor]:
     def numbers(x: Tensor, place: int) -> Tensor:
-        zero = lower_single(how[TABLES + place], INT32, "a zero point", node)
-        scale = lower_single(how[place], FLOAT32, "a scale", node)
+        zero = lower_single(how[TABLES + place], INT32)
+        scale = lower_single(how[place], FLOAT32)
         return compute(x.shape, lambda *i: cast(cast(x[i], INT32) - zero, FLOAT32) * scale)
 
     tables = _numbers(numbers, word, position, segment, gamma, beta)

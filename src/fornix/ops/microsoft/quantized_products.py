@@ -33,6 +33,8 @@ from fornix.ops.quantize import (
 )
 from fornix.ops.quantize_loops import lower_per_line, lower_quantized, lower_single
 from fornix.ops.quantized_products import (
+    check_factor,
+    check_one_number,
     lower_mat_mul_integer,
     mat_mul_integer,
     one_number,
@@ -58,7 +60,13 @@ def infer_mat_mul_integer_to_float(
     b_zero_point: Fact | None = None,
     bias: Fact | None = None,
 ) -> Fact:
-    return tensor(a_scale.dtype, matmul_shape(a.shape, b.shape))
+    check_factor("a_scale", a_scale, a, is_rows=True)
+    check_factor("a_zero_point", a_zero_point, a, is_rows=True)
+    check_factor("b_scale", b_scale, b, is_rows=False)
+    check_factor("b_zero_point", b_zero_point, b, is_rows=False)
+    shape = matmul_shape(a.shape, b.shape)
+    _check_addend("bias", bias, shape)
+    return tensor(a_scale.dtype, shape)
 
 
 @MatMulIntegerToFloat.kernel
@@ -94,12 +102,10 @@ def lower_mat_mul_integer_to_float(
     a_zero_point: Tensor | None = None,
     b_zero_point: Tensor | None = None,
     bias: Tensor | None = None,
-    *,
-    node: LowerNode,
 ) -> Tensor:
-    total = lower_mat_mul_integer(a, b, a_zero_point, b_zero_point, node=node)
-    rows = lower_per_line(a_scale, total.shape, -2, FLOAT32, node)
-    columns = lower_per_line(b_scale, total.shape, -1, FLOAT32, node)
+    total = lower_mat_mul_integer(a, b, a_zero_point, b_zero_point)
+    rows = lower_per_line(a_scale, total.shape, -2, FLOAT32)
+    columns = lower_per_line(b_scale, total.shape, -1, FLOAT32)
 
     def at(*i: DimLike) -> Scalar:
         y = cast(total[i], FLOAT32) * (rows(i) * columns(i))
@@ -119,7 +125,8 @@ DynamicQuantizeMatMul = op(
 def infer_dynamic_quantize_mat_mul(
     a: Fact, b: Fact, b_scale: Fact, b_zero_point: Fact | None = None, bias: Fact | None = None
 ) -> Fact:
-    return tensor(a.dtype, matmul_shape(a.shape, b.shape))
+    one = tensor(FLOAT32, ())
+    return infer_mat_mul_integer_to_float(a, b, one, b_scale, None, b_zero_point, bias)
 
 
 @DynamicQuantizeMatMul.kernel
@@ -142,13 +149,9 @@ def lower_dynamic_quantize_mat_mul(
     b_scale: Tensor,
     b_zero_point: Tensor | None = None,
     bias: Tensor | None = None,
-    *,
-    node: LowerNode,
 ) -> Tensor:
     steps, a_scale, a_zero = lower_dynamic_quantize_linear(a)
-    return lower_mat_mul_integer_to_float(
-        steps, b, a_scale, b_scale, a_zero, b_zero_point, bias, node=node
-    )
+    return lower_mat_mul_integer_to_float(steps, b, a_scale, b_scale, a_zero, b_zero_point, bias)
 
 
 QGemm = op(
@@ -166,10 +169,18 @@ def _turned(shape: Sequence[DimLike], is_transposed: int) -> tuple[DimLike, ...]
     return (shape[1], shape[0]) if is_transposed else tuple(shape)
 
 
-def _check_addend(c: Sequence[DimLike], y: Sequence[DimLike]) -> None:
-    pairs = zip(reversed(c), reversed(y), strict=False)
-    fits = len(c) <= len(y) and all(known(n) == 1 or equal(n, m) is not False for n, m in pairs)
-    require(fits, f"C must broadcast to the product's shape {shape_text(y)}, got C{shape_text(c)}")
+def _check_addend(name: str, addend: Fact | Array | None, y: Sequence[DimLike]) -> None:
+    """Raise ShapeError unless what is added to a product of shape ``y`` may broadcast to it."""
+    if addend is None or (isinstance(addend, Fact) and not addend.has_rank):
+        return
+    found = addend.shape
+    pairs = zip(reversed(found), reversed(y), strict=False)
+    fits = len(found) <= len(y) and all(known(n) == 1 or equal(n, m) is not False for n, m in pairs)
+    require(
+        fits,
+        f"{name} must broadcast to the product's shape {shape_text(y)}, "
+        f"got {name}{shape_text(found)}",
+    )
 
 
 def _check_result(y_scale: object, y_zero_point: object) -> None:
@@ -196,9 +207,13 @@ def infer_q_gemm(
     transB: int,
 ) -> Fact:
     _check_result(y_scale, y_zero_point)
-    shape = matmul_shape(_turned(a.shape, transA), _turned(b.shape, transB))
-    if c is not None and c.has_rank:
-        _check_addend(c.shape, shape)
+    left, right = (tensor(None, _turned(x.shape, t)) for x, t in ((a, transA), (b, transB)))
+    check_factor("a_zero_point", a_zero_point, left, is_rows=True)
+    for name, values in (("b_scale", b_scale), ("b_zero_point", b_zero_point)):
+        check_factor(name, values, right, is_rows=False)
+    shape = matmul_shape(left.shape, right.shape)
+    check_one_number(a_scale=a_scale, y_scale=y_scale, y_zero_point=y_zero_point)
+    _check_addend("C", c, shape)
     return tensor(FLOAT32 if y_zero_point is None else y_zero_point.dtype, shape)
 
 
@@ -229,8 +244,8 @@ def q_gemm(
     matmul_shape(_turned(a.shape, transA), _turned(b.shape, transB))
     left, right = a.T if transA else a, b.T if transB else b
     total = mat_mul_integer(left, right, a_zero_point, b_zero_point)
+    _check_addend("C", c, total.shape)
     if c is not None:
-        _check_addend(c.shape, total.shape)
         total = total + c
     columns = per_line("b_scale", b_scale, right.shape, is_rows=False)
     factor = np.float32(alpha) * one_number("a_scale", a_scale) * columns
@@ -256,21 +271,20 @@ def lower_q_gemm(
     alpha: float,
     transA: int,
     transB: int,
-    node: LowerNode,
 ) -> Tensor:
     _check_result(y_scale, y_zero_point)
     left, right = (_lower_turned(x, t) for x, t in ((a, transA), (b, transB)))
-    total = lower_mat_mul_integer(left, right, a_zero_point, b_zero_point, node=node)
-    of_a = lower_single(a_scale, FLOAT32, "a_scale", node)
-    columns = lower_per_line(b_scale, total.shape, -1, FLOAT32, node)
+    total = lower_mat_mul_integer(left, right, a_zero_point, b_zero_point)
+    of_a = lower_single(a_scale, FLOAT32)
+    columns = lower_per_line(b_scale, total.shape, -1, FLOAT32)
 
     def at(*i: DimLike) -> Scalar:
         steps = total[i] if c is None else total[i] + wide_element(c, i)
         factor = alpha * of_a * columns(i)
         if y_scale is None or y_zero_point is None:
             return cast(steps, FLOAT32) * factor
-        quotient = cast(steps, FLOAT32) * (factor / lower_single(y_scale, FLOAT32, "y_scale", node))
-        zero = lower_single(y_zero_point, FLOAT32, "y_zero_point", node)
+        quotient = cast(steps, FLOAT32) * (factor / lower_single(y_scale, FLOAT32))
+        zero = lower_single(y_zero_point, FLOAT32)
         return lower_quantized(quotient, zero, y_zero_point.dtype)
 
     return compute(total.shape, at)

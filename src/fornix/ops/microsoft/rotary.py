@@ -9,7 +9,7 @@ import numpy as np
 
 from fornix.dtype import INT64
 from fornix.errors import Fail, NotSupported, require
-from fornix.ir.dim import DimLike, divide, equal, known
+from fornix.ir.dim import DimLike, divide, known
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, gathered, index, select
 from fornix.ops.call import LowerNode
 from fornix.ops.fact import Array, Fact, tensor
@@ -115,8 +115,6 @@ def lower_rotary(
     length = x.shape[2 if x.rank == 4 else 1]
     places = position_ids
     if position_ids.rank == 1:
-        if equal(position_ids.shape[0], 1) is not True:
-            node.decline("whether position_ids is one offset is known at run time only")
         places = compute((x.shape[0], length), lambda _, i: cast(position_ids[0], INT64) + index(i))
     return lower_rotary_embedding(
         x,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fornix.errors import require
+from fornix.errors import NotSupported, require
 from fornix.ir.dim import DimLike, equal, known
 from fornix.ops.fact import Fact
 from fornix.ops.geometry import shape_text
@@ -48,8 +48,17 @@ def check_added(
     check_broadcast("attention_bias", bias, scores)
     if mask is not None and mask.has_rank and mask.rank in {2, 3}:
         check_broadcast(name, mask, (batch, *places[3 - mask.rank :]))
-    elif mask is not None and mask.has_rank and mask.rank > 1:
-        check_shape(name, mask, (None, 1, None, None))
+    elif mask is not None and mask.has_rank and mask.rank == 1:
+        check_ends(mask.shape[0], batch)
+    elif mask is not None and mask.has_rank:
+        check_shape(name, mask, (1 if known(mask.shape[0]) == 1 else batch, 1, None, None))
+
+
+def check_ends(count: DimLike, batch: DimLike) -> None:
+    """Raise NotSupported if a mask surely holds neither ends of batches nor these and begins."""
+    fits = equal(count, batch) is not False or equal(count, 2 * batch) is not False
+    text = f"{batch} or {2 * batch}"
+    require(fits, f"a mask of one axis must have {text} elements, found {count}", NotSupported)
 
 
 def check_heads(num_heads: int, kv_num_heads: int = 1) -> None:

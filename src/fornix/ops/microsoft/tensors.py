@@ -128,8 +128,8 @@ def triangle(x: Array, k: Array | None = None, *, upper: int) -> Array:
 
 
 @Trilu.lower
-def lower_triangle(x: Tensor, k: Tensor | None = None, *, upper: int, node: LowerNode) -> Tensor:
-    return lower_trilu(x, k, upper=upper, node=node)
+def lower_triangle(x: Tensor, k: Tensor | None = None, *, upper: int) -> Tensor:
+    return lower_trilu(x, k, upper=upper)
 
 
 Unique = op(

@@ -6,11 +6,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import repeat
+from typing import TypeVar
 
 import numpy as np
 
-from fornix.dtype import INT32, UINT32
+from fornix.dtype import INT32, UINT32, UINT64
 from fornix.errors import Fail, require
+from fornix.ir.dim import DimLike
+from fornix.ir.loops import Scalar, Tensor, bitcast, cast, compute, const
 from fornix.ops.call import InferNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
@@ -19,6 +22,8 @@ from fornix.ops.op import op
 from fornix.ops.text_automata import Finder, finder
 from fornix.ops.text_classes import word_class
 from fornix.ops.types import F32, F64, I32, I64, STRING, U32, U64
+
+W = TypeVar("W", int, Scalar)
 
 START, END = "\x02", "\x03"
 """What marks the ends of a text."""
@@ -128,7 +133,7 @@ def _between(find: Finder, text: str) -> Iterator[str]:
 MurmurHash3 = op(
     "MurmurHash3 <positive: int = 1, seed: int = 0> (X: T1) => (Y: T2)",
     since=1, domain=DOMAIN, T1=F32 | F64 | I32 | I64 | U32 | U64 | STRING, T2=I32 | U32,
-).opaque("it mixes the bytes of each element")  # fmt: skip
+)  # fmt: skip
 
 WORD = 2**32 - 1
 FIRST, SECOND = 0xCC9E2D51, 0x1B873593
@@ -155,20 +160,43 @@ def murmur_hash_3(x: Array, *, positive: int, seed: int) -> Array:
 def _hash(data: bytes, seed: int) -> int:
     value, whole = seed, len(data) // 4 * 4
     for start in range(0, whole, 4):
-        value ^= _mixed(int.from_bytes(data[start : start + 4], "little"))
-        value = (_turned(value, 13) * 5 + 0xE6546B64) & WORD
+        value = _absorbed(value, int.from_bytes(data[start : start + 4], "little"))
     if len(data) > whole:
         value ^= _mixed(int.from_bytes(data[whole:], "little"))
-    value ^= len(data)
+    return _finished(value, len(data))
+
+
+@MurmurHash3.lower
+def lower_murmur_hash_3(x: Tensor, *, positive: int, seed: int) -> Tensor:
+    count = x.dtype.bits // 32
+
+    def at(*i: DimLike) -> Scalar:
+        bits = bitcast(x[i], UINT32 if count == 1 else UINT64)
+        value: Scalar = const(seed & WORD, UINT32)
+        for place in range(count):
+            value = _absorbed(value, cast(bits >> 32 * place if place else bits, UINT32))
+        return bitcast(_finished(value, 4 * count), UINT32 if positive else INT32)
+
+    return compute(x.shape, at)
+
+
+def _absorbed(value: W, word: W) -> W:
+    """The hash of one more word."""
+    return (_turned(value ^ _mixed(word), 13) * 5 + 0xE6546B64) & WORD
+
+
+def _finished(value: W, length: int) -> W:
+    """The hash of so many bytes."""
+    value = value ^ length
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         value = ((value ^ value >> shift) * factor) & WORD
     return value
 
 
-def _mixed(word: int) -> int:
+def _mixed(word: W) -> W:
     return _turned(word * FIRST & WORD, 15) * SECOND & WORD
 
 
-def _turned(word: int, count: int) -> int:
+def _turned(word: W, count: int) -> W:
     """``word`` with its bits turned to the left."""
     return (word << count | word >> (32 - count)) & WORD
