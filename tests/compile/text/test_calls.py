@@ -68,6 +68,19 @@ def test_each_text_gets_the_number_of_its_key(longest: int) -> None:
     assert found.tolist() == [numbers.get(text, len(keys)) for text in given]
 
 
+def test_objects_are_remembered_within_a_call_and_no_longer() -> None:
+    keys = [f"key {k}" for k in range(900)]
+    find = Finder(keys)
+    for turn in range(50):
+        # of the same size, and so where those of the last call were
+        made = [f"key {(k * 7 + turn) % 900}" for k in range(40)]
+        places = np.random.default_rng(turn).integers(0, 40, 2000)
+        found = find(objects([made[place] for place in places]))
+        assert found is not None
+        assert found.tolist() == [(place * 7 + turn) % 900 for place in places]
+        del made
+
+
 def test_of_equal_keys_the_first_counts() -> None:
     found = Finder(["a", "b", "a"])(objects(["a", "b", "c"]))
     assert found is not None

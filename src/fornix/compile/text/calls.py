@@ -182,6 +182,7 @@ class Keys:
         self.keys = np.stack([room.ctypes.data + starts, self.sizes], 1) if keys else _NO_KEYS
         seeds = _seeds(room, starts, self.sizes)
         self.entries = _hashed(seeds, _first_of(data))
+        self.recent = np.zeros(3 * (words.LAST_RECENT + 2), np.int64)
 
     def write(self, table: Array) -> None:
         """Let ``table`` point to them; these must stay as long as it does."""
@@ -189,6 +190,7 @@ class Keys:
             self.entries.ctypes.data, len(self.entries) - 1,
         )  # fmt: skip
         table[words.KEYS], table[words.COUNT] = self.keys.ctypes.data, len(self.sizes)
+        table[words.RECENT] = self.recent.ctypes.data
 
 
 class Numbers:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from fornix.compile.text.routines import (
-    ASCII_DATA,
     COUNT,
     DATA,
     ENTRIES,
@@ -16,7 +15,6 @@ from fornix.compile.text.routines import (
     GET_ITEM,
     IDS,
     LAST_ENTRY,
-    LENGTH,
     LONGEST,
     NONE,
     PLACES,
@@ -25,16 +23,15 @@ from fornix.compile.text.routines import (
     SCALE,
     SEEN,
     TASK,
-    WIDE_DATA,
     WIDTH,
     answer,
     are_objects,
+    forget,
     grams_from,
     item,
-    kind_at,
     mixed,
     noted,
-    place_of,
+    number_each,
 )
 from fornix.ir.loops.routines import Memory, after, invoke, memory_at
 
@@ -57,11 +54,13 @@ def serve_grams(table: Memory, result: Memory, octets: Memory, floats: Memory, g
     if words[RANK] & 255 == TWO_AXES:
         rows, length = extents[0], extents[1]
     are_texts = are_objects(table, words)
+    if are_texts:
+        forget(table)
     row, is_done = 0, length <= table[ROOM]
     while row < rows and is_done:
         own = after(source, row * length)
         if are_texts:
-            is_done = number_row(table, octets, own, numbers, length) == length
+            is_done = number_each(table, octets, own, numbers, length) == length
         else:
             for at in range(length):
                 numbers[at] = number_of(table, own[at])
@@ -70,20 +69,6 @@ def serve_grams(table: Memory, result: Memory, octets: Memory, floats: Memory, g
             row += 1
     result[0] = 0
     answer(table, result, invoke(table[GET_ITEM], given, 1, 0) if is_done else table[NONE])
-
-
-def number_row(table: Memory, octets: Memory, words: Memory, numbers: Memory, length: int) -> int:
-    """Write the number of each text; how many there are ahead of what is none."""
-    at = 0
-    while at < length:
-        kind = kind_at(table, words[at])
-        if kind < 0:
-            break
-        start = words[at] + (table[ASCII_DATA] if kind == 0 else table[WIDE_DATA])
-        size = memory_at(words[at], table)[LENGTH] << (kind - 1 if kind > 0 else 0)
-        numbers[at] = place_of(table, octets, start, size, kind, 0)
-        at += 1
-    return at
 
 
 def number_of(table: Memory, word: int) -> Any:

@@ -35,8 +35,8 @@ from fornix.ir.loops.routines import wide as wide_of
     WEIGHTS, OUTPUTS, NORM, NAMES, SINGLES, IS_LINKED, FROM, TO,
     ROWS, PLACE, CLEAR_ERROR, SIZE, ITEMS, PART, GET_VALUE, AS_NUMBER,
     FLOAT_CLASS, DOUBLE_CLASS, SINGLE_CLASS, KEY_CLASS, IS_WIDE, SPACES,
-    CALL, FOLDS, SOURCE, BYTES, COPIED, TABLE_WORDS,
-) = range(67)  # fmt: skip
+    CALL, FOLDS, SOURCE, BYTES, COPIED, RECENT, TABLE_WORDS,
+) = range(68)  # fmt: skip
 """What stands in which word."""
 NUMBER, COUNT_WORDS, MULTIPLY, MAKE_MAPS, NAME, VECTORIZE, TELL_APART = range(7)
 """What is to be done."""
@@ -54,6 +54,8 @@ BEYOND, END_OF_LATIN, END_OF_DOUBLE = 1 << 7, 1 << 8, 1 << 16
 """What is no ASCII, and what takes 2 or 4 bytes."""
 SPACE = 32
 LOWERED, RAISED = 1, 2
+LAST_RECENT, HIGH = 511, 40
+"""The last of the cells that remember an object each, and what of its product tells which."""
 ONES, SEVENS, TOPS, MOVED = 0x0101010101010101, 0x7F7F7F7F7F7F7F7F, 0x80, 0x2020202020202020
 """Bytes of a word."""
 SUMS, SQUARES = 1, 2
@@ -212,23 +214,45 @@ def number_texts(table: Memory, result: Memory, octets: Memory, given: int) -> N
     texts, numbers = item(table, given, 0), item(table, given, 1)
     count = elements(table, texts) if are_objects(table, texts) else -1
     objects, places = memory_at(texts[DATA], table), memory_at(numbers[DATA], table)
+    forget(table)
     at = number_each(table, octets, objects, places, count)
     answer(table, result, invoke(table[GET_ITEM], given, 1, 0) if at == count else table[NONE])
 
 
+def forget(table: Memory) -> None:
+    """Let no object be remembered: another one may be where it was, once this call is over."""
+    recent = memory_at(table[RECENT], table)
+    recent[0] += 1
+
+
 def number_each(table: Memory, octets: Memory, objects: Memory, places: Memory, count: int) -> int:
-    """The number of the key of each of so many texts; how many there are ahead of what is none."""
+    """The number of the key of each of so many texts; how many there are ahead of what is none.
+
+    Columns hold the same objects again and again: those of this call are remembered, each with its
+    number and the number of the call.
+    """
+    recent = memory_at(table[RECENT], table)
     at = 0
     while at < count:
-        kind, number = kind_at(table, objects[at]), -1
-        if kind >= 0:
-            start = data_of(table, objects[at], kind)
-            number = place_of(table, octets, start, bytes_of(table, objects[at], kind), kind, 0)
-        if number < 0:
-            break
-        places[at] = number
+        text = objects[at]
+        cell = 3 * ((text * FACTOR >> HIGH & LAST_RECENT) + 1)
+        if recent[cell] != text or recent[cell + 1] != recent[0]:
+            number = number_at(table, octets, text)
+            if number < 0:
+                break
+            recent[cell], recent[cell + 1], recent[cell + 2] = text, recent[0], number
+        places[at] = recent[cell + 2]
         at += 1
     return at
+
+
+def number_at(table: Memory, octets: Memory, text: int) -> int:
+    """The number of a text's key; -1 if it is no text."""
+    kind, number = kind_at(table, text), 0 - 1
+    if kind >= 0:
+        start = data_of(table, text, kind)
+        number = place_of(table, octets, start, bytes_of(table, text, kind), kind, 0)
+    return number
 
 
 # ── characters

@@ -50,6 +50,7 @@ from fornix.compile.text.routines import (
     answer,
     count_rows,
     elements,
+    forget,
     item,
     number_each,
     number_texts,
@@ -90,6 +91,7 @@ def serve_linked(table: Memory, octets: Memory, floats: Memory, wide: Memory) ->
     source, made = memory_at(table[FROM], table), memory_at(table[TO], table)
     done = 0
     if task == NUMBER:
+        forget(table)
         done = 1 if number_each(table, octets, source, made, count) == count else 0
     elif task == NAME:
         done = 1 if name_each(table, source, made, count) == count else 0
