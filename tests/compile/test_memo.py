@@ -15,7 +15,8 @@ from fornix.compile import program
 from fornix.compile.cache import ObjectCache
 from fornix.compile.memo import Memo, digest
 from fornix.compile.notes import dim_of, dim_text
-from fornix.compile.traits import Reading, Survey, Traits
+from fornix.compile.readings import Reading
+from fornix.compile.traits import Survey, Traits
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import FormatError
 from fornix.ir.dim import Dim, DimLike, divide, maximum, minimum, symbol, unknown
@@ -60,8 +61,9 @@ def run() -> list[np.ndarray]:
 
 def test_traits_are_kept_whole(tmp_path: Path) -> None:
     reading = Reading(
-        2.5, is_in_place=True, channels="same", shift=8, is_relaid=True, is_turned=True
-    )
+        2.5, is_in_place=True, channels="same", shift=8,
+        is_relaid=True, is_cut=True, passes=3, is_turned=True,
+    )  # fmt: skip
     traits = Traits(1.5, True, True, (reading, None), (), True, True, 8)
     assert all(getattr(traits, f.name) != f.default for f in fields(traits))
     assert all(getattr(reading, f.name) != f.default for f in fields(reading))

@@ -268,6 +268,43 @@ def test_what_is_read_in_longer_rows_is_stored_where_their_lengths_are_open(
     assert len(found) == kernels
 
 
+@pytest.mark.parametrize("length", ["L", "50"])
+@pytest.mark.parametrize(
+    "window",
+    ["Conv <group = 8, pads = [1, 1]> (x, w)", "AveragePool <kernel_shape = [5]> (x)"],
+)
+def test_short_windows_are_stored_ahead_of_norms(length: str, window: str) -> None:
+    head = f"f (float[N, 8, {length}] x, float[8, 1, 3] w, float[8] o, float[2] q)"
+    own = groups(f"""{head} => (y) {{
+        p = {window}
+        y = InstanceNormalization (p, o, o)
+    }}""")
+    of_groups = groups(f"""{head} => (y) {{
+        p = {window}
+        a = Relu (p)
+        shape = Constant <value_ints = [0, 2, -1]> ()
+        r = Reshape (a, shape)
+        y = InstanceNormalization (r, q, q)
+    }}""")
+    for found in (own, of_groups):
+        assert [kernel.split()[0] in window for kernel in found] == [True, False]
+
+
+@pytest.mark.parametrize(("length", "kernels"), [("L", 2), ("50", 2), ("", 1)])
+def test_short_windows_stay_with_sums_that_read_them_once_as_they_lie(
+    length: str, kernels: int
+) -> None:
+    joined = "r = Reshape (p, shape)" if length else "r = Identity (p)"
+    found = groups(f"""f (float[N, 8, {length or 50}] x, float[8, 1, 3] w) => (y) {{
+        shape = Constant <value_ints = [0, -1]> ()
+        p = Conv <group = 8, pads = [1, 1]> (x, w)
+        {joined}
+        axes = Constant <value_ints = [-1]> ()
+        y = ReduceMean (r, axes)
+    }}""")
+    assert len(found) == kernels
+
+
 def test_outputs_of_the_graph_are_stored() -> None:
     assert groups("""f (float[N] x) => (float[N] a, float[N] y) {
         a = Neg (x)
@@ -385,6 +422,16 @@ MODELS: Sequence[str] = (
         p = Conv <pads = [1, 1, 1, 1]> (h, w)
         q = Conv <pads = [1, 1, 1, 1]> (x, v)
         y = Add (p, q)
+    }""",
+    """f (float[N, 8, 21] x, float[8, 1, 3] w) => (float[N, 2, 84] y, float[N, 200] z)
+    <int64[3] groups = {0, 2, -1}, int64[2] flat = {0, -1}, float[2] one = {1, 1},
+    int64[6] sides = {0, 0, 2, 0, 0, 2}> {
+        c = Conv <group = 8, pads = [1, 1]> (x, w)
+        r = Reshape (c, groups)
+        y = InstanceNormalization (r, one, one)
+        p = Pad <mode = "edge"> (x, sides)
+        f = Reshape (p, flat)
+        z = Softmax (f)
     }""",
 )
 

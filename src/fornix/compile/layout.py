@@ -26,8 +26,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fornix.compile.blocked import CHANNELS, LEAST_LANES
+from fornix.compile.readings import ALL, FIRST, LAST, OTHER, SAME, SWAPPED
 from fornix.compile.target import Target
-from fornix.compile.traits import ALL, FIRST, LAST, OTHER, SAME, SWAPPED, Traits
+from fornix.compile.traits import Traits
 from fornix.compile.units import CompiledUnit, IslandUnit, Unit
 from fornix.dtype import INT8, INT32, UINT8
 from fornix.infer import Inference

@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,8 +23,9 @@ from fornix.compile.alike import Alike, Names
 from fornix.compile.cache import ObjectCache
 from fornix.compile.identity import ROOMS, sources
 from fornix.compile.notes import UnitCode, code_of, note_of
+from fornix.compile.readings import Reading
 from fornix.compile.target import Target
-from fornix.compile.traits import Reading, Traits
+from fornix.compile.traits import Traits
 from fornix.forks import tell
 from fornix.ir.dim import Dim
 from fornix.ir.dim.expression import atom_key, render
@@ -180,10 +182,7 @@ def _shorten(known: OrderedDict[str, T], most: int) -> None:
 def _traits_note(traits: Traits | str) -> object:
     if isinstance(traits, str):
         return traits
-    readings = [
-        r and [r.count, r.is_in_place, r.channels, r.shift, r.is_relaid, r.is_turned]
-        for r in traits.readings
-    ]
+    readings = [r and astuple(r) for r in traits.readings]
     return [
         traits.cost,
         traits.is_reduction,
@@ -197,11 +196,5 @@ def _traits_note(traits: Traits | str) -> object:
 
 def _traits(note: Any) -> Traits:
     cost, is_reduction, has_memory, readings, *others = note
-    found = tuple(
-        r
-        and Reading(
-            r[0], is_in_place=r[1], channels=r[2], shift=r[3], is_relaid=r[4], is_turned=r[5]
-        )
-        for r in readings
-    )
+    found = tuple(r and Reading(*r) for r in readings)
     return Traits(cost, is_reduction, has_memory, found, (), *others)

@@ -33,7 +33,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fornix.compile.chains import Chain
-from fornix.compile.traits import Reading, Traits
+from fornix.compile.readings import Reading
+from fornix.compile.traits import Traits
 from fornix.compile.units import CompiledUnit, IslandUnit, Unit
 from fornix.ir.graph import Node, Value
 from fornix.ir.walk import captured_values
@@ -61,6 +62,10 @@ class _Place:
     """Whether every reader, up to the end of the kernel, handles the same element."""
     is_relaid: bool = False
     """Whether some reader, up to the end of the kernel, divides places by open lengths of rows."""
+    is_cut: bool = False
+    """Whether some reader, up to the end of the kernel, has rows of another length."""
+    passes: int = 1
+    """In how many loops a reader, up to the end of the kernel, reads it."""
     is_turned: bool = False
     """Whether some reader, up to the end of the kernel, exchanges rows and columns."""
     is_chosen: bool = False
@@ -167,12 +172,20 @@ class _Partition:
             return True
         if _is_turned(trait) and not place.is_epilogue and self._joins(node.output):
             return True
+        if _mixes(trait) and self._is_summed_anew(trait, place):
+            return True
         is_slow = trait.is_reduction or trait.cost >= SLOW
         if is_slow and any(self._fills_memory(end) for end in place.times):
             return True
         own = self.sums.get(node)
         follows_sum = own is not None and own is not node and trait.bits <= self._bits(own)
         return trait.cost >= DEAR and not place.is_epilogue and follows_sum
+
+    def _is_summed_anew(self, trait: Traits, place: _Place) -> bool:
+        """Whether a sum of the kernel reads it in rows of another length, or dear in many loops."""
+        if place.is_epilogue or not any(end in self.cores for end in place.times):
+            return False
+        return place.is_cut or (place.passes > 1 and trait.cost >= DEAR)
 
     def _joins(self, value: Value) -> bool:
         """Whether ``value`` meets another one of its extents in a kernel, ahead of its sums."""
@@ -271,6 +284,8 @@ class _Partition:
             place.is_epilogue &= reading.is_in_place and self._is_epilogue(user)
             further = [self.places[v] for v in user.outputs if v in self.places]
             place.is_relaid |= reading.is_relaid or any(p.is_relaid for p in further)
+            place.is_cut |= reading.is_cut or any(p.is_cut for p in further)
+            place.passes = max([place.passes, *(reading.passes * p.passes for p in further)])
             place.is_turned |= _is_turned(trait) or any(p.is_turned for p in further)
             place.is_chosen |= _chooses(trait) or any(p.is_chosen for p in further)
         for end, times in shared.items():
@@ -372,14 +387,21 @@ def _strongest(trait: Traits, user: Node, value: Value) -> Reading:
         sum(reading.count for reading in found),
         is_in_place=in_place,
         is_relaid=any(reading.is_relaid for reading in found),
+        is_cut=any(reading.is_cut for reading in found),
+        passes=sum(reading.passes for reading in found),
         is_turned=any(reading.is_turned for reading in found),
     )
 
 
-def _chooses(trait: Traits) -> bool:
-    """Whether a node asks at each place which elements it reads, or mixes some, as mirrors do."""
+def _mixes(trait: Traits) -> bool:
+    """Whether a node asks at each place which elements it reads, or mixes some."""
     is_moved = not any(r is not None and r.is_in_place for r in trait.readings)
-    return is_moved and trait.cost >= DEAR and not trait.is_reduction
+    return is_moved and trait.cost > 0 and not trait.is_reduction
+
+
+def _chooses(trait: Traits) -> bool:
+    """Whether that is dear, as for mirrors."""
+    return _mixes(trait) and trait.cost >= DEAR
 
 
 def _is_turned(trait: Traits) -> bool:

@@ -24,6 +24,16 @@ from fornix.compile.convolution import convolution, groups
 from fornix.compile.cost import LOAD_COST as NEAR
 from fornix.compile.cost import accesses, goes_past
 from fornix.compile.lower import RULE_ERRORS, Lowering, number
+from fornix.compile.readings import (
+    ALL,
+    FIRST,
+    LAST,
+    OTHER,
+    SAME,
+    SWAPPED,
+    Reading,
+    combined,
+)
 from fornix.ir.attribute import Attribute, AttributeKind, plain_attributes
 from fornix.ir.dim import Dim, DimLike, exact_quotient
 from fornix.ir.dim.expression import (
@@ -79,40 +89,6 @@ SMALL_REDUCTION = 8
 """A reduction over fewer elements is arithmetic like any other."""
 
 
-SAME, ALL, LAST, FIRST = "same", "all", "last", "first"
-SWAPPED, OTHER = "swapped", "other"
-"""What `Reading.channels` says."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a node reads one of its inputs."""
-
-    count: float
-    """How often each element is read."""
-    is_in_place: bool
-    """Whether element i of the result reads element i, and no other."""
-    channels: str = ""
-    """Which channels (axis 1) of an image one of the result reads: the "same", "all", or "other".
-
-    Those of its group are all that a filter of a convolution has.
-
-    It is "last" where the result has them as its last axis instead, "first" where it is the other
-    way round, and "swapped" where both are the case, with three axes. Empty where the input is no
-    image: it has fewer than three.
-    """
-    shift: int = 0
-    """Where the "same" channels begin elsewhere in the result, what divides all distances."""
-    is_relaid: bool = False
-    """Whether rows of an image are put together or cut whose lengths are open.
-
-    To compute an element where it is read, its place is divided by them.
-    """
-    is_turned: bool = False
-    """Whether neighbours in a row of the result come of different rows of a large input, none of
-    which is as short as three channels are: of such, vectors are taken out of several."""
-
-
 @dataclass(frozen=True)
 class Traits:
     """What the grouping asks of a node that can be lowered."""
@@ -135,7 +111,6 @@ class Traits:
     """Of an element of its results."""
 
 
-NO_READING = Reading(0.0, is_in_place=False)
 Key: TypeAlias = tuple[object, ...]
 
 
@@ -196,7 +171,7 @@ class Survey:
         if not all(bound in symbolic or bound.holds({}) for bound in bounds):
             raise NotLowered("that it reads within its inputs is not proved")
         readings = tuple(
-            None if buffer is None else _combined([p.readings[i] for p in pages])
+            None if buffer is None else combined([p.readings[i] for p in pages])
             for i, buffer in enumerate(buffers)
         )
         for value, reading in zip(node.inputs, readings, strict=True):
@@ -331,22 +306,6 @@ def _content(attribute: Attribute) -> Key:
     return attribute.name, attribute.kind.name, tuple(value) if isinstance(value, list) else value
 
 
-def _combined(readings: list[Reading]) -> Reading:
-    read = [reading for reading in readings if reading.count]
-    if not read:
-        return NO_READING
-    count = max(reading.count for reading in read)
-    channels = {reading.channels for reading in read} - {""}
-    return Reading(
-        count,
-        is_in_place=all(reading.is_in_place for reading in read),
-        channels=next(iter(channels), "") if len(channels) < 2 else OTHER,
-        shift=math.gcd(*(reading.shift for reading in read)),
-        is_relaid=any(reading.is_relaid for reading in read),
-        is_turned=any(reading.is_turned for reading in read),
-    )
-
-
 class _Page:
     """What the expression of one output says."""
 
@@ -367,6 +326,8 @@ class _Page:
         self.channels: list[set[str]] = [set() for _ in arguments]
         self.shifts = [0] * len(arguments)
         self.relaid = [False] * len(arguments)
+        self.cut = [False] * len(arguments)
+        self.passes = [0] * len(arguments)
         self.turned = [False] * len(arguments)
         self.is_convolution = False
         self.is_for_number = False  # what is read becomes one, to which channels are all the same
@@ -385,14 +346,18 @@ class _Page:
                 channels=next(iter(channels), "") if len(channels) < 2 else OTHER,
                 shift=shift,
                 is_relaid=relaid,
+                is_cut=cut,
+                passes=passes,
                 is_turned=turned,
             )
-            for count, place, channels, shift, relaid, turned in zip(
+            for count, place, channels, shift, relaid, cut, passes, turned in zip(
                 self.counts,
                 self.in_place,
                 self.channels,
                 self.shifts,
                 self.relaid,
+                self.cut,
+                self.passes,
                 self.turned,
                 strict=True,
             )
@@ -448,9 +413,11 @@ class _Page:
         elements = load.buffer.elements
         self.counts[index] = max(self.counts[index], _volume(loops) / estimate(elements))
         self.turned[index] |= self._is_turned(load)
+        self.passes[index] += 1
         if len(load.buffer.shape) > CHANNELS + 1 and not self.is_for_number:
-            has_other_rows = _have_other_rows(load.buffer.shape, self.shape)
-            is_relaid = has_other_rows and load.address == self.here
+            is_cut = load.buffer.shape[-1:] != self.shape[-1:] and load.address == self.here
+            is_relaid = is_cut and _have_other_rows(load.buffer.shape, self.shape)
+            self.cut[index] |= is_cut
             self.relaid[index] |= is_relaid
             self.channels[index].add(OTHER if is_relaid else self._channels(load))
             self.shifts[index] = math.gcd(self.shifts[index], self._shift(load))
