@@ -141,6 +141,7 @@ def add_rows(
     """The sums of up to ``block`` columns, from one row to that ``move`` elements behind.
 
     Each row reads the one before in the lanes in which it was written, else it would wait for that.
+    Whole rows, from the last one on, go from their ends: memory is read ahead in either direction.
     """
     count = min(rest, block) if steps > 0 else 0
     for k in range(count):
@@ -148,10 +149,13 @@ def add_rows(
     before = start
     to = start + move
     source = start if is_exclusive != 0 else to
+    step = -16 if count == -move else 16
     for _ in range(1, steps):
+        at = count // 16 * 16 - 16 if step < 0 else 0
         k = 0
         while k + 16 <= count:
-            put_lanes(y, to + k, lanes(y, before + k, 16) + lanes(x, source + k, 16))
+            put_lanes(y, to + at, lanes(y, before + at, 16) + lanes(x, source + at, 16))
+            at += step
             k += 16
         while k + 4 <= count:
             put_lanes(y, to + k, lanes(y, before + k, 4) + lanes(x, source + k, 4))
