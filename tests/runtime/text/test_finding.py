@@ -88,6 +88,19 @@ def test_parts_are_those_of_the_kernel(flags: str, count: int) -> None:
           ", int64[N] z")  # fmt: skip
 
 
+@pytest.mark.parametrize("most", ["", ", maxsplit = 0", ", maxsplit = 2"])
+@pytest.mark.parametrize("letters", [",-+", ",a", ",\u00e9\u012c", ",\U0001f600\x00\x7f"])
+def test_texts_are_cut_at_one_character(letters: str, most: str) -> None:
+    source = random.Random(len(letters))
+    texts = np.empty(400, object)
+    texts[:] = ["".join(source.choices(letters, k=length % 41)) for length in range(400)]
+    node = f'StringSplit <delimiter = ","{most}>'
+    y, z = agree(node, texts, made="string[N, D]", more=", int64[N] z")
+    for row, count, given in zip(y.tolist(), z.tolist(), texts, strict=True):
+        parts = given.split(",", int(most[-1]) if most else -1)
+        assert row[:count] == parts
+
+
 def test_all_white_space_parts_texts() -> None:
     spaces = [chr(code) for code in range(0x3002) if chr(code).isspace()]
     texts = np.array([f"a{space}b" for space in spaces] + ["".join(spaces)], object)

@@ -27,6 +27,7 @@ from fornix.compile.text.routines import (
     LOW,
     NARROW,
     NONE,
+    ONES,
     RANK,
     RELEASE,
     ROWS,
@@ -45,13 +46,13 @@ from fornix.compile.text.routines import (
     last_word,
     mixed,
 )
-from fornix.ir.loops.routines import Memory, after, invoke, memory_at, number_in
+from fornix.ir.loops.routines import Memory, after, invoke, leading_zeros, memory_at, number_in
 
 (
     MOVES, START, FINAL, IS_CUT, MOST, EMPTY, PAD, FIRST_MARK, LAST_MARK, MEMO, REMEMBERED,
     SUBSTRING, NEW_TEXT, AS_UTF8, SEED, SIZE_AT, SPANS, SPAN_ROOM, SPAN_COUNT, NONE_COUNTS,
-    LETTERS, NUMBERS_AT, CELLS_AT, ALL_WORDS,
-) = range(TABLE_WORDS, TABLE_WORDS + 24)  # fmt: skip
+    LETTERS, NUMBERS_AT, CELLS_AT, CUTS, ALL_WORDS,
+) = range(TABLE_WORDS, TABLE_WORDS + 25)  # fmt: skip
 """What stands in which word behind those of `routines`."""
 MATCH, FIND, HASH, READ, WRITE = range(5)
 """What is to be done."""
@@ -206,6 +207,53 @@ def find_words(table: Memory, octets: Memory, moves: Memory, address: int, lengt
     Words are matches, or what lies between them. Where there are as many as shall be, the last is
     all that is left, without what is no match at its end.
     """
+    found = 0
+    if table[CUTS] != 0:
+        found = cut_text(table, octets, address, length)
+    else:
+        found = match_words(table, octets, moves, address, length)
+    return found
+
+
+def cut_text(table: Memory, octets: Memory, address: int, length: int) -> Any:
+    """`find_words` between single characters of ASCII."""
+    before, start = table[SPAN_COUNT], 0
+    at = next_cut(table, octets, address, 0, length)
+    while at < length and table[SPAN_COUNT] - before != table[MOST]:
+        note_word(table, start, at)
+        start = at + 1
+        at = next_cut(table, octets, address, start, length)
+    note_word(table, start, length)
+    return table[SPAN_COUNT] - before
+
+
+def next_cut(table: Memory, octets: Memory, address: int, start: int, length: int) -> Any:
+    """Where the next character is that texts are cut at; ``length`` if there is none."""
+    text, at = memory_at(address, octets), start
+    hits = 0
+    while at + WORD <= length:
+        hits = zeros_of(number_in(text, at, table) ^ table[CUTS])
+        if hits != 0:
+            break
+        at += WORD
+    rest = length - at
+    if rest > 0 and rest < WORD:
+        last = number_in(text, length - WORD, table) >> (WORD * (WORD - rest))
+        hits = zeros_of(last ^ table[CUTS]) & ((1 << WORD * rest) - 1)
+    if hits != 0:
+        at += (63 - leading_zeros(hits & (0 - hits))) // WORD
+    else:
+        at = length
+    return at
+
+
+def zeros_of(word: int) -> int:
+    """A word of which the lowest bit that is set is in the first byte that is 0."""
+    return (word - ONES) & ~word & BEYONDS
+
+
+def match_words(table: Memory, octets: Memory, moves: Memory, address: int, length: int) -> Any:
+    """`find_words` by a table of moves."""
     text, states = memory_at(address, octets), memory_at(table[MOVES], moves)
     is_cut = table[IS_CUT] != 0
     before = table[SPAN_COUNT]

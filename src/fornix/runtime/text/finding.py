@@ -144,6 +144,8 @@ def _splitting(given: Mapping[str, Any], code: TextCode) -> Way | None:
         return None
     table = _looking(finding.FIND, automaton, code)
     table.words[finding.IS_CUT] = int(bool(delimiter))
+    if len(delimiter) == 1 and delimiter.isascii():
+        table.words[finding.CUTS] = ord(delimiter) * words.ONES
     table.words[words.SPACES] = int(not delimiter)
     table.words[words.LEAST] = int(not delimiter)
     table.words[finding.MOST] = -1 if most is None or most < 0 else most
