@@ -42,7 +42,8 @@ def _place(position: Array | None, count: int, last: int) -> int:
     if position is None:
         require(last >= 0, "the sequence must have an element, found none", Fail)
         return last
-    place = int(single(position, "position"))
+    # of a scalar NumPy takes a third as long to make a number as to look for its one element
+    place = int(position if position.ndim == 0 else single(position, "position"))
     if not -count <= place <= last:
         raise Fail(
             f"position must be in [{-count}, {last}] for a sequence of {count}, found {place}"
