@@ -22,6 +22,9 @@ where columns of few elements take a third to twice as long and have more thread
 ABREAST = 4
 """Rows that one call sums along the last axis: none waits for the sum before, which takes as many
 cycles."""
+FEW = 1 << 11
+"""Elements that the nearest cache holds, so that columns may be read one after the other: sums wait
+in registers then, and not for memory to give back what was written last."""
 LARGE_BYTES = 1 << 21
 """Of much data, which the caches of one core do not hold."""
 
@@ -149,6 +152,9 @@ def add_rows(
     before = start
     to = start + move
     source = start if is_exclusive != 0 else to
+    if steps * count <= FEW:
+        add_columns(x, y, start, to, source, steps, move, count)
+        return
     step = -16 if count == -move else 16
     for _ in range(1, steps):
         at = count // 16 * 16 - 16 if step < 0 else 0
@@ -166,3 +172,37 @@ def add_rows(
         before = to
         to += move
         source += move
+
+
+def add_columns(
+    x: Memory, y: Memory, before: int, to: int, source: int, steps: int, move: int, count: int
+) -> None:
+    """What `add_rows` does, some columns from the first to the last row, then the next ones.
+
+    The last ones may be summed twice.
+    """
+    k = 0
+    while count >= 16 and k < count:
+        at = min(k, count - 16)
+        many = lanes(y, before + at, 16)
+        for _ in range(1, steps):
+            many = many + lanes(x, source + at, 16)
+            put_lanes(y, to + at, many)
+            at += move
+        k += 16
+    while count >= 4 and k < count:
+        at = min(k, count - 4)
+        some = lanes(y, before + at, 4)
+        for _ in range(1, steps):
+            some = some + lanes(x, source + at, 4)
+            put_lanes(y, to + at, some)
+            at += move
+        k += 4
+    while k < count:
+        one = y[before + k]
+        at = k
+        for _ in range(1, steps):
+            one = one + x[source + at]
+            y[to + at] = one
+            at += move
+        k += 1
