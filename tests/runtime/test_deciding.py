@@ -107,6 +107,12 @@ BRANCHES = """f (float[a, b, c] x, float[n] s) => (float[] y) {
 CLASSES = """f (float[n, k] x) => (int64[n] c, float[] y) {
     c, y = ai.onnx.ml.LinearClassifier <coefficients = [0.5, -1.0, 2.0, 0.25],
         classlabels_ints = [5, 3]> (x) }"""
+EXPERTS = """f (float[n, w] x, float[n, m] r, uint8[m, c, k] a, float[m, c] s, uint8[m, w, k2] b,
+    float[m, w] t) => (float[] y) { y = com.microsoft.QMoE <k = 1, expert_weight_bits = 4>
+        (x, r, a, s, , b, t) }"""
+TABLE = """f (uint8[n, c] x, int64[k] i, float[7, 2] s) => (float[] y) {
+    y = com.microsoft.GatherBlockQuantized <bits = 8, block_size = 16, quantize_axis = 1>
+        (x, i, s) }"""
 STREAMS = """f (float[a, b, w] x, int64[3, b2, s] p, float[m, k] c, float[m2, k2] t)
     => (float[] y) { y = com.microsoft.MRotaryEmbedding <mrope_section = [2, 1, 1],
         num_heads = 2> (x, p, c, t) }"""
@@ -135,6 +141,18 @@ def streams(rng: np.random.Generator, rows: int) -> dict[str, Any]:
     return {"x": normal(rng, 2, rows, 16), "p": rng.integers(0, 9, (3, 2, rows))} | tables
 
 
+def experts(rng: np.random.Generator, rows: int) -> dict[str, Any]:
+    shapes = {"a": (2, 16, 16), "b": (2, 32, 8)}
+    found = {name: rng.integers(0, 256, s).astype(np.uint8) for name, s in shapes.items()}
+    found |= {"s": normal(rng, 2, 16), "t": normal(rng, 2, 32)}
+    return found | {"x": normal(rng, rows, 32), "r": normal(rng, rows, 2)}
+
+
+def table(rng: np.random.Generator, count: int) -> dict[str, Any]:
+    x = rng.integers(0, 256, (7, 32)).astype(np.uint8)
+    return {"x": x, "i": rng.integers(-7, 7, count), "s": normal(rng, 7, 2)}
+
+
 def drawn(text: str, rng: np.random.Generator) -> list[dict[str, Any]]:
     if text is ATTENTION:
         return [shared(rng, *n) for n in ((4, 2, 3), (4, 2, 1), (3, 3, 5), (6, 1, 2))]
@@ -145,10 +163,11 @@ def drawn(text: str, rng: np.random.Generator) -> list[dict[str, Any]]:
         return [{"x": normal(rng, 2, b, c), "s": normal(rng, n)} for b, c, n in sizes]
     if text is CLASSES:
         return [{"x": normal(rng, 5, k)} for k in (2, 4, 2)]
-    return [streams(rng, rows) for rows in (3, 5, 1)]
+    made = {EXPERTS: experts, TABLE: table, STREAMS: streams}[text]
+    return [made(rng, rows) for rows in (3, 5, 1)]
 
 
-@pytest.mark.parametrize("text", [ATTENTION, CACHED, BRANCHES, CLASSES, STREAMS])
+@pytest.mark.parametrize("text", [ATTENTION, CACHED, BRANCHES, CLASSES, EXPERTS, TABLE, STREAMS])
 @pytest.mark.parametrize("runs", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_what_extents_decide_is_no_kernels_matter(
     text: str, runs: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch

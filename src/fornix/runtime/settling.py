@@ -81,6 +81,7 @@ DECIDING: Mapping[tuple[str, str], Sequence[tuple[int, int]]] = {
     ("com.microsoft", "GroupQueryAttention"): [(0, -1), (7, -1)],
     ("com.microsoft", "Inverse"): [(0, -1)],
     ("com.microsoft", "MRotaryEmbedding"): [(0, -1), (2, -1)],
+    ("com.microsoft", "QMoE"): [(2, -1), (5, -1), (8, -1)],
     ("com.microsoft", "RotaryEmbedding"): [(0, -1), (2, -1)],
 }
 """By operator the inputs and axes whose extents say what its loops are."""

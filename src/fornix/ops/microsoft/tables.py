@@ -207,6 +207,9 @@ def lower_gather_block_quantized(
         bits=bits, block_size=block_size, axes=(gather_axis, quantize_axis),
     )  # fmt: skip
     front, behind = table.gathered, table.gathered + indices.rank
+    rows, stated = table.rows, known(scales.shape[front])
+    if known(rows) is None and table.blocked != front and stated not in {None, 1}:
+        rows = scales.shape[front]  # as many, which stored ones say
 
     def number(values: Tensor, place: tuple[DimLike, ...]) -> Scalar:
         found = values[place] if table.bits is None else field(values, place, table.bits)
@@ -215,7 +218,7 @@ def lower_gather_block_quantized(
     def at(*i: DimLike) -> Scalar:
         asked = cast(indices[i[front:behind]], INT64)
         is_inside = apply("and", asked >= index(-1 * table.rows), asked < index(table.rows))
-        where = gathered(select(is_inside, asked, 0), table.rows, wraps=True)
+        where = gathered(select(is_inside, asked, 0), rows, wraps=True)
         place = (*i[:front], where, *i[behind:])
         block = table.block(place)
         scale = scales[
