@@ -382,3 +382,17 @@ def test_a_bias_for_other_keys_is_refused() -> None:
     for keys in (5, 7):
         with pytest.raises(FornixError, match=r"attention_bias must broadcast to \[2, 2, 2, 6\]"):
             session.run(None, biased(4, 2, (2, 2, 2, keys)))
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 2, 4), (2, 2, 1, 4), (1, 2, 1, 5)])
+def test_a_bias_for_more_than_there_is_is_refused(shape: tuple[int, ...]) -> None:
+    text = f"""{HEAD} f (float[B, S, 8] q, float[B, T, 8] k, float[C, G, R, U] a)
+        => (float[D, E, 8] y) {{
+        y = {DOMAIN}.MultiHeadAttention <num_heads = 2> (q, k, k, , , a) }}"""
+    feeds = {"q": normal(1, 1, 8), "k": normal(1, 4, 8), "a": normal(*shape)}
+    told = []
+    for engine in (ReferenceEvaluator, fornix.InferenceSession):
+        with pytest.raises(FornixError, match="attention_bias must broadcast to") as raised:
+            engine(parser.parse_model(text)).run(None, feeds)
+        told.append(str(raised.value))
+    assert told[0] == told[1]

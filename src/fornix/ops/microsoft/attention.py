@@ -107,6 +107,19 @@ def _added(
     return total
 
 
+def with_added(scores: Array, added: Array | None) -> Array:
+    """``scores`` and what broadcasts to them."""
+    if added is None:
+        return scores
+    total = np.asarray(scores + added)
+    require(
+        total.shape == scores.shape,
+        f"masks and attention_bias must broadcast to {shape_text(scores.shape)}, "
+        f"found {shape_text(added.shape)}",
+    )
+    return total
+
+
 def _attended(
     q: Array, k: Array, v: Array, added: Array | None, scale: float
 ) -> tuple[Array, Array]:
@@ -117,8 +130,7 @@ def _attended(
         f"and {shape_text(v.shape)} of form [batch, heads, length, size]",
     )
     scores = similarity(q, k, scale or None)
-    if added is not None:
-        scores = scores + added
+    scores = with_added(scores, added)
     return joined(average(softmax(scores, empty=0.0), v)), scores
 
 

@@ -18,7 +18,7 @@ from fornix.ops.attention_loops import lower_average, lower_similarity, lower_we
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.microsoft import DOMAIN
-from fornix.ops.microsoft.attention import joined, split
+from fornix.ops.microsoft.attention import joined, split, with_added
 from fornix.ops.microsoft.attention_loops import (
     Cache,
     LoopMask,
@@ -153,7 +153,7 @@ def group_query_attention(
         _filled(past, new, before, total) for past, new in ((past_key, k), (past_value, v))
     )
     scores = _limited(similarity(q, present_key[:, :, :total], scale or None), softcap)
-    scores = scores + (0 if attention_bias is None else widened(attention_bias))
+    scores = with_added(scores, None if attention_bias is None else widened(attention_bias))
     scores = np.where(_seen(places, total, local_window_size), scores, np.float32(-np.inf))
     y = joined(average(_with_sink(scores, head_sink, smooth_softmax), present_value[:, :, :total]))
     results = (y, present_key, present_value)[: node.output_count]
