@@ -10,8 +10,9 @@ the axis are known, else computed once in each run.
 from __future__ import annotations
 
 import functools
+import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -22,6 +23,7 @@ from fornix.ir.dim import DimLike, ceildiv, maximum, minimum
 from fornix.ir.loops import (
     Scalar,
     Tensor,
+    Variable,
     apply,
     cast,
     compute,
@@ -29,6 +31,7 @@ from fornix.ir.loops import (
     constant,
     gathered,
     index,
+    loaded,
     reduce,
     select,
     stored,
@@ -58,6 +61,9 @@ UNROLLED = 16
 
 FEW = 4
 """Elements of the source per axis whose weights are computed anew for their sum."""
+
+GROWTH = 1.5
+"""How many times rows whose elements are looked up are read that are written first."""
 
 PROBED = 256
 """Length of the axis on which the arithmetic of an axis of unknown length is found."""
@@ -116,17 +122,31 @@ def lower_resample_all(
     order = [number for number in _in_order(axes, sampling) if not _stays(axes[number], sampling)]
     if order and not is_nearest:
         result = stored(result, "source")  # whose elements are read several times, and not in order
-    for number in order:
+    for turn, number in enumerate(order, 1):
         axis = axes[number]
+        is_read_again = turn < len(order)
         if is_nearest:
-            result = taken(result, number, axis.resized, _nearest(axis, sampling))
+            source = _nearest(axis, sampling)
+            result = taken(result, number, axis.resized, source)
+            is_row = number == x.rank - 1 and _is_looked_up(source, axis.resized)
+            is_read_again &= is_row and _growth(axes[n] for n in order[turn:]) >= GROWTH
         else:
             result = _weighted(result, number, axis, _taps(axis, sampling, result.dtype))
         if sampling.transformation == "tf_crop_and_resize":
             result = _with_fill(result, number, axis, sampling)
-        if not is_nearest and number != order[-1]:
+        if is_read_again:
             result = stored(result, "resized")
     return lower_narrowed(result, x)
+
+
+def _is_looked_up(source: Reader, extent: DimLike) -> bool:
+    """Whether a table says where the elements of an axis of such an ``extent`` lie."""
+    return any(loaded(source(Variable("i", extent).dim)))
+
+
+def _growth(axes: Iterable[Axis | OpenAxis]) -> float:
+    """How many times an element is read along ``axes``, as far as it is known."""
+    return math.prod(1.0 if axis.scale is None else axis.scale for axis in axes)
 
 
 def _in_order(axes: Mapping[int, Axis | OpenAxis], sampling: Sampling) -> list[int]:
@@ -365,14 +385,16 @@ def reader_of_any_length(length: DimLike, scale: float, sampling: Sampling) -> R
     factor, offset, divisor = found
     if factor != 1 and divisor != 1:
         return None  # a table is faster than a division of each index
+    if offset % divisor:
+        return None  # and than one that leaves neighbours a remainder
     return lambda i: minimum(maximum((i * factor + offset) // divisor, 0), length - 1)
 
 
 def _reader(at: Array, axis: Axis) -> Reader:
     """Where the places ``at``, one per element of the result, lie in the source."""
     found, last = _arithmetic(at, axis.scale, axis.length), axis.length - 1
-    if found is not None:
-        factor, offset, divisor = found
+    factor, offset, divisor = found or (1, 1, 2)
+    if offset % divisor == 0 and (factor == 1 or axis.scale < 1):
         return lambda i: minimum(maximum((i * factor + offset) // divisor, 0), last)
     table = constant(np.clip(at, 0, last).astype(np.int64))
     return lambda i: gathered(table[i], axis.length)

@@ -234,3 +234,35 @@ def test_resize_in_any_way_is_compiled(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(6, 150))
 def test_resize_in_any_other_way_is_compiled(seed: int) -> None:
     check_random(seed)
+
+
+@pytest.mark.parametrize("transformation", ["asymmetric", "half_pixel"])
+@pytest.mark.parametrize("nearest", NEAREST)
+@pytest.mark.parametrize("extents", ["A, B, C, D", "2, 3, 9, 17"])
+def test_nearest_elements_by_whole_numbers_and_fractions_are_the_same(
+    extents: str, nearest: str, transformation: str, rng: np.random.Generator
+) -> None:
+    attributes = {"nearest_mode": nearest, "coordinate_transformation_mode": transformation}
+    x = rng.standard_normal((2, 3, 9, 17)).astype(np.float32)
+    for scales in ((3, 4), (2.5, 0.75)):
+        stored = f"float[4] s = {{1, 1, {scales[0]}, {scales[1]}}}"
+        model = resize_model(attributes, f"float[{extents}] x", stored)
+        one, two = (pair(model, threads) for threads in (1, 2))
+        [expected] = one[1].run(None, {"x": x})
+        for session in (one[0], two[0]):
+            assert is_compiled(session)
+            np.testing.assert_array_equal(session.run(None, {"x": x})[0], expected, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("nearest", "scale", "kernels"),
+    [("floor", 3.0, 1), ("ceil", 3.0, 2), ("floor", 2.5, 2), ("ceil", 1.25, 1)],
+)
+def test_rows_that_are_looked_up_are_written_before_they_are_repeated(
+    nearest: str, scale: float, kernels: int
+) -> None:
+    attributes = {"nearest_mode": nearest, "coordinate_transformation_mode": "asymmetric"}
+    stored = f"float[4] s = {{1, 1, {scale}, {scale}}}"
+    sessions = pair(resize_model(attributes, "float[1, 3, 8, 40] x", stored))
+    entries = sessions[0].profile({"x": np.zeros((1, 3, 8, 40), np.float32)}).entries
+    assert len(entries) == kernels
