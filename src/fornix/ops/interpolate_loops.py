@@ -1,10 +1,12 @@
 """Interpolation as loops: each axis reads at indices that are computed, with weights from tables.
 
 Axes are resized one after the other, as kernels do it, with memory between them: so each element
-takes in a few others instead of all combinations of them. Where the nearest element lies is
-arithmetic of the index if the scale is a simple fraction, found by comparing with the positions
-that the kernel computes. Otherwise positions and weights are tables: constants where the extents of
-the axis are known, else computed once in each run.
+takes in a few others instead of all combinations of them. Those that shrink come first; where only
+a run tells whether rows do, they have a turn ahead of the last axis and one after it.
+
+Where the nearest element lies is arithmetic of the index if the scale is a simple fraction, found
+by comparing with the positions that the kernel computes. Otherwise positions and weights are
+tables: constants where the extents of the axis are known, else computed once in each run.
 """
 
 from __future__ import annotations
@@ -110,33 +112,85 @@ class Taps:
     """For each tap, whether a weight of it may be 0; None where only a run tells how many."""
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """How one axis is resized by weighted sums."""
+
+    number: int
+    axis: Axis | OpenAxis
+    taps: Taps
+
+    def shrinking(self) -> _Turn:
+        """What is done where the axis shrinks; else all elements stay."""
+        happens = index(self.axis.resized) < index(self.axis.length)
+        return self._only_if(happens, self.axis.length, self._least)
+
+    def growing(self) -> _Turn:
+        """What is done where the axis does not shrink; else all elements stay."""
+        happens = index(self.axis.resized) >= index(self.axis.length)
+        return self._only_if(happens, self._least, self.axis.resized)
+
+    @property
+    def _least(self) -> DimLike:
+        return minimum(self.axis.length, self.axis.resized)
+
+    def _only_if(self, happens: Scalar, length: DimLike, resized: DimLike) -> _Turn:
+        """The axis resized from ``length`` where that ``happens``; elsewhere read as it is."""
+        place, weight = self.taps.place, self.taps.weight
+        shape = (place.shape[0], resized)
+
+        def weigh(tap: DimLike, i: DimLike) -> Scalar:
+            is_first = cast(apply("eq", index(tap), 0), weight.dtype)
+            return select(happens, weight[tap, i], is_first)
+
+        own = compute(shape, lambda tap, i: select(happens, place[tap, i], index(i)))
+        taps = Taps(own, compute(shape, weigh), self.taps.may_vanish)
+        return _Turn(self.number, OpenAxis(length, resized, None), taps)
+
+
 def lower_resample_all(
     x: Tensor, axes: Mapping[int, Axis | OpenAxis], sampling: Sampling
 ) -> Tensor:
     """`resample_all` for lowerings."""
     sampling.check()
-    is_nearest = sampling.mode == "nearest"
-    result = x
-    if not is_nearest:
-        result = cast_tensor(x, wide_dtype(x.dtype) if x.dtype.is_float else FLOAT64)
     order = [number for number in _in_order(axes, sampling) if not _stays(axes[number], sampling)]
-    if order and not is_nearest:
+    if sampling.mode == "nearest":
+        return lower_narrowed(_all_taken(x, {n: axes[n] for n in order}, sampling), x)
+    result = cast_tensor(x, wide_dtype(x.dtype) if x.dtype.is_float else FLOAT64)
+    if order:
         result = stored(result, "source")  # whose elements are read several times, and not in order
-    for turn, number in enumerate(order, 1):
-        axis = axes[number]
-        is_read_again = turn < len(order)
-        if is_nearest:
-            source = _nearest(axis, sampling)
-            result = taken(result, number, axis.resized, source)
-            is_row = number == x.rank - 1 and _is_looked_up(source, axis.resized)
-            is_read_again &= is_row and _growth(axes[n] for n in order[turn:]) >= GROWTH
-        else:
-            result = _weighted(result, number, axis, _taps(axis, sampling, result.dtype))
+    turns = [_Turn(n, axes[n], _taps(axes[n], sampling, result.dtype)) for n in order]
+    if len(turns) > 1 and turns[0].number == x.rank - 1 and _is_told_whether(turns[1], sampling):
+        last, rows, *others = turns
+        # Looking up elements of rows costs most: it is done while there are the fewest of them.
+        turns = [rows.shrinking(), last, rows.growing(), *others]
+    for turn in turns:
+        result = _weighted(result, turn)
         if sampling.transformation == "tf_crop_and_resize":
-            result = _with_fill(result, number, axis, sampling)
-        if is_read_again:
+            result = _with_fill(result, turn.number, turn.axis, sampling)
+        if turn is not turns[-1]:
             result = stored(result, "resized")
     return lower_narrowed(result, x)
+
+
+def _is_told_whether(turn: _Turn, sampling: Sampling) -> bool:
+    """Whether a run tells if ``turn`` shrinks its axis."""
+    is_evened = sampling.is_antialiased or sampling.transformation == "tf_crop_and_resize"
+    return turn.axis.scale is None and not is_evened
+
+
+def _all_taken(x: Tensor, axes: Mapping[int, Axis | OpenAxis], sampling: Sampling) -> Tensor:
+    """``x`` with the nearest elements along ``axes``, one after the other."""
+    order = list(axes)
+    for turn, (number, axis) in enumerate(axes.items(), 1):
+        source = _nearest(axis, sampling)
+        x = taken(x, number, axis.resized, source)
+        if sampling.transformation == "tf_crop_and_resize":
+            x = _with_fill(x, number, axis, sampling)
+        is_row = number == x.rank - 1 and _is_looked_up(source, axis.resized)
+        if is_row and turn < len(order) and _growth(axes[n] for n in order[turn:]) >= GROWTH:
+            x = stored(x, "resized")
+    return x
 
 
 def _is_looked_up(source: Reader, extent: DimLike) -> bool:
@@ -330,8 +384,9 @@ def _keys_cubic(d: Scalar, a: float) -> Scalar:
     return select(d <= 1, near, select(d < 2, far, 0))
 
 
-def _weighted(x: Tensor, number: int, axis: Axis | OpenAxis, own: Taps) -> Tensor:
-    """``x`` with axis ``number`` resized: sums of the elements that ``own`` says."""
+def _weighted(x: Tensor, turn: _Turn) -> Tensor:
+    """``x`` with an axis resized as ``turn`` says: sums of elements."""
+    number, axis, own = turn.number, turn.axis, turn.taps
     count = own.place.shape[0]
 
     def at(*i: DimLike) -> Scalar:

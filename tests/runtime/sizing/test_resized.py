@@ -11,9 +11,13 @@ import pytest
 
 from fornix import InferenceSession, SessionOptions
 from fornix.compile.identity import processor
+from fornix.dtype import FLOAT32
 from fornix.errors import FornixError
+from fornix.ir.dim import equal, minimum, symbol
+from fornix.ir.loops import Load, Store, stored, tensor, walk
 from fornix.onnx import helper, parser
-from fornix.ops.interpolate import TRANSFORMATIONS
+from fornix.ops.interpolate import TRANSFORMATIONS, Sampling
+from fornix.ops.interpolate_loops import OpenAxis, lower_resample_all
 from fornix.runtime.native import NativeStep
 from fornix.system import is_mappable
 from tests.runtime.stored.kept_models import recalled, use_cache, write
@@ -82,6 +86,31 @@ def test_scales_that_are_fed_tell_extents() -> None:
     x = np.random.default_rng(0).standard_normal((1, 2, 6, 9)).astype("f")
     for scales in ((1, 1, 0.7, 2.4), (1, 2, 1, 1), (1, 1, 0.1, 2)):
         check(sessions, {"x": x, "s": np.array(scales, "f")})
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_rows_become_fewer_or_more_from_run_to_run(mode: str) -> None:
+    declared = "float[2, 3, H, W] x, int64[4] n"
+    attributes = {"mode": mode, "exclude_outside": int(mode == "cubic")}
+    one, two = (pair(resize_model(attributes, declared), threads) for threads in (1, 2))
+    assert is_compiled(one[0])
+    x = np.random.default_rng(0).standard_normal((2, 3, 12, 17)).astype("f")
+    for extents in ((5, 9), (40, 40), (12, 33), (1, 17), (13, 1), (5, 9)):
+        feeds = {"x": x, "n": np.array([2, 3, *extents])}
+        check(one, feeds)
+        np.testing.assert_array_equal(one[0].run(None, feeds)[0], two[0].run(None, feeds)[0])
+
+
+def test_along_the_last_axis_as_few_rows_are_resized_as_there_are_before_or_after() -> None:
+    h, w, p, q = (symbol(name) for name in "HWPQ")
+    axes = {2: OpenAxis(h, p, None), 3: OpenAxis(w, q, None)}
+    x = tensor("x", (1, 3, h, w), FLOAT32)
+    y = stored(lower_resample_all(x, axes, Sampling("linear", "half_pixel")))
+    assert y.buffer is not None
+    assert isinstance(y.buffer.source, Store)
+    read = {node.buffer for node in walk(y.buffer.source.value) if isinstance(node, Load)}
+    [rows] = [buffer for buffer in read if buffer.dtype is FLOAT32 and len(buffer.shape) == 4]
+    assert equal(rows.elements, 3 * minimum(h, p) * q) is True
 
 
 @pytest.mark.parametrize("scale", [0.0, -2.0, np.nan, np.inf])
