@@ -12,10 +12,11 @@ from fornix.compile.blocked import blocked_buffer
 from fornix.compile.cost import likely_of_image
 from fornix.compile.schedule import schedule as pieces_of
 from fornix.compile.schedule import winograd as schedule
-from fornix.compile.winograd import HELD_BYTES, Image, algorithms, best
+from fornix.compile.schedule.chunks import shared_size
+from fornix.compile.winograd import HELD_BYTES, Image, Winograd, algorithms, best
 from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, DType
 from fornix.ir.dim import DimLike, known, symbol
-from fornix.ir.dim.expression import Atom, substitute
+from fornix.ir.dim.expression import Atom, atoms, substitute
 from fornix.ir.loops import (
     Buffer,
     Load,
@@ -76,10 +77,17 @@ def runner(y: Tensor, target: Target = WITHOUT_TILES, **options: Any) -> Runner:
     return made
 
 
-@pytest.fixture(params=["stages", "blocks", "near"])
+@pytest.fixture(params=["stages", "blocks", "near", "halves"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Small filters are read for each block of few tiles; with this all ways are gone."""
-    if request.param != "near":
+    if request.param == "halves":
+
+        def halved(*args: Any) -> Winograd | None:
+            found = best(*args)
+            return found and dataclasses.replace(found, is_half=found.axes[-1].taps > 1)
+
+        monkeypatch.setattr(schedule, "best", halved)
+    elif request.param != "near":
         monkeypatch.setattr(schedule, "NEAR_SHARE", 1 << 40)
     if request.param == "blocks":
         monkeypatch.setattr(schedule, "STAGED_BYTES", 0)
@@ -128,7 +136,12 @@ def hold_to_double(seed: int, target: Target, monkeypatch: pytest.MonkeyPatch) -
     """A drawn convolution is near the sum in double precision, in one chunk and many alike."""
     (x, w, b), window = drawn(seed)
     smallest = seed % 4 < 2
-    monkeypatch.setattr(schedule, "best", lambda image, *_: algorithms(image.taps)[smallest - 1])
+
+    def chosen(image: Image, *_: object) -> Winograd:
+        found = algorithms(image.taps)[smallest - 1]
+        return dataclasses.replace(found, is_half=seed % 2 > 0 and image.taps[-1] > 1)
+
+    monkeypatch.setattr(schedule, "best", chosen)
     y = lower_conv(tensor("x", x.shape, FLOAT32), constant(w), constant(b), **window)  # type: ignore[arg-type]
     (found,) = runner(y, target).run({"x": x})
     wanted = conv(*(a.astype(np.float64) for a in (x, w, b)), **window)  # type: ignore[arg-type]
@@ -436,6 +449,33 @@ def test_filters_that_take_much_memory_for_little_time_are_smaller() -> None:
     assert best(Image((16, 16)), 256, 512, LANES) == F4
 
 
+@pytest.mark.parametrize(
+    ("side", "channels", "cache", "is_half"),
+    [
+        (16, 512, 400_000, True),
+        (16, 512, 300_000, False),  # of a line and a panel in memory, it would take
+        (16, 256, 400_000, False),  # as many bytes as nobody minds
+        (7, 512, 400_000, False),  # longer than the products of so few tiles
+    ],
+)
+def test_large_filters_are_stored_before_their_last_transform(
+    side: int, channels: int, cache: float, is_half: bool
+) -> None:
+    found = best(Image((side, side)), channels, channels, LANES, cache=cache)
+    assert found is not None
+    assert (found.is_half, found.stored) == (is_half, 18 if is_half else found.positions)
+
+
+def test_each_run_finishes_the_filters_that_are_stored_by_half() -> None:
+    image = tensor("x", (1, 512, 16, 16), FLOAT32)
+    w = constant(np.ones((512, 512, 3, 3), np.float32))
+    made = runner(
+        lower_conv(image, w, pads=[1] * 4), dataclasses.replace(WITHOUT_TILES, l2_bytes=1 << 20)
+    )
+    (stored,) = [k for k in made.kernels if k.is_constant]
+    assert sum(b.elements for b in stored.outputs) == 18 * 512 * 512
+
+
 def test_parts_of_images_of_any_size_are_taken_for_parts_of_a_likely_one() -> None:
     height = symbol("height", 1)
     assert likely_of_image(height, 256) == 256
@@ -481,7 +521,7 @@ def test_filters_of_the_next_panel_are_asked_for(monkeypatch: pytest.MonkeyPatch
     position, panel, k, column = right.buffer.shape
     assert (terms, width) == (k, column) == (17, 32)
     assert panel == 2
-    axes = {a.name: a for a in right.variables if isinstance(a, Variable)}
+    axes = {a.name: a for a in atoms(start) if isinstance(a, Variable)}
     for e, p in ((0, 0), (3, 1)):
         at: dict[Atom, DimLike] = {axes["e"]: e, axes["p"]: p}
         assert substitute(start, at, {}) == (2 * e + p + 1) * 17 * 32
@@ -501,7 +541,7 @@ def test_small_filters_are_read_for_each_of_the_blocks_that_threads_share(
 
 @pytest.mark.parametrize(("rows", "size"), [(4, 4), (16, 8), (36, 18), (49, 14), (196, 20)])
 def test_blocks_of_tiles_are_of_a_size_that_suits_one_thread_and_two(rows: int, size: int) -> None:
-    assert schedule._shared_size(rows, most=12) == size
+    assert shared_size(rows, most=12) == size
 
 
 @pytest.mark.parametrize("way", ["stages"], indirect=True)

@@ -27,7 +27,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from fornix.ir.loops import Scalar, apply
@@ -143,11 +143,29 @@ class Winograd:
     """The algorithm along the axes of an image; those without taps have tiles of 1."""
 
     axes: tuple[Along, ...]
+    is_half: bool = False
+    """Whether filters are stored as they are before the transform along the last axis."""
 
     @property
     def positions(self) -> int:
         """Matrix products."""
         return math.prod(axis.edge for axis in self.axes)
+
+    @property
+    def lines(self) -> int:
+        """Of a tile, along its last axis."""
+        return self.positions // self.axes[-1].edge
+
+    @property
+    def stored(self) -> int:
+        """Elements of a filter of one channel, as it is stored."""
+        return self.lines * self.axes[-1].taps if self.is_half else self.positions
+
+    def halved(self, channels: int, filters: int, lanes: int, cache: float) -> Winograd:
+        """Itself, with filters stored by half if they are large and a ``cache`` holds a line."""
+        line = 4 * self.axes[-1].edge * channels * UNITS * lanes
+        is_large = 4 * self.positions * channels * filters > LARGE_BYTES
+        return replace(self, is_half=is_large and self.axes[-1].taps > 1 and line <= cache)
 
     @property
     def taps(self) -> int:
@@ -193,6 +211,8 @@ def along_all(transforms: Sequence[Transform], tile: Windows) -> Windows:
 
 MEMORY_BYTES = 6.5
 """Bytes that a core reads from memory in a cycle; weights come from there."""
+UNITS = 2
+"""Vectors of filters in a panel, unless there are no more than one."""
 LARGE_BYTES = 16 << 20
 """Of transformed filters, up to which nobody minds that they take more memory than weights."""
 HELD_BYTES = 4 << 20
@@ -235,12 +255,13 @@ class Image:
 
 
 def best(
-    image: Image, channels: int, filters: int, lanes: int, speed: float = 1.0, held: int = 0
-) -> Winograd | None:
+    image: Image, channels: int, filters: int, lanes: int,
+    speed: float = 1.0, held: int = 0, cache: float = 0,
+) -> Winograd | None:  # fmt: skip
     """The algorithm with the least cost for an ``image`` of results; None for the direct sum.
 
     That may be at such a ``speed``, relative to that of vectors of float32. Of transformed filters
-    caches keep ``held`` bytes.
+    caches keep ``held`` bytes; a ``cache`` may hold those of a line and a panel for each run.
     """
     if channels < LEAST_CHANNELS or filters * 2 < LEAST_CHANNELS:
         return None
@@ -250,24 +271,29 @@ def best(
     terms = image.size * image.share * taps * channels
     direct = terms * vectors / DIRECT_EFFICIENCY / speed + taps * weights
     costs: dict[Winograd, float] = {}
-    for algorithm in algorithms(image.taps):
+    for whole in algorithms(image.taps):
+        algorithm = whole.halved(channels, filters, lanes, cache)
         tiles = image.tiles(algorithm)
         products = tiles * algorithm.positions * channels * vectors
         transforms = tiles * algorithm.transform_cost * (channels / lanes + vectors)
-        cost = products + transforms + algorithm.positions * weights
+        cost = products + transforms + algorithm.stored * weights
+        if algorithm.is_half:
+            moved = algorithm.stored + algorithm.positions
+            cost += MOVED * moved * channels * vectors / image.images
         cost += GATHER_COST * image.size * channels * image.is_gathered
-        large = max(0, 4 * algorithm.positions * channels * filters - LARGE_BYTES)
+        large = max(0, 4 * algorithm.stored * channels * filters - LARGE_BYTES)
         cost += LARGE_PRICE * large / image.images
         costs[algorithm] = cost
     found = min(costs, key=costs.__getitem__)
-    is_held = 4 * found.positions * channels * filters <= held
-    return found if costs[found] - is_held * found.positions * weights < direct else None
+    is_held = 4 * found.stored * channels * filters <= held
+    return found if costs[found] - is_held * found.stored * weights < direct else None
 
 
 __all__ = [
     "HELD_BYTES",
     "MOST_AXES",
     "TAPS",
+    "UNITS",
     "Along",
     "Image",
     "Place",

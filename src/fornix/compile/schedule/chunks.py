@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 
 from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Chunks, Loop
-from fornix.ir.dim import Dim, DimLike, atoms, ceildiv, maximum
+from fornix.ir.dim import Dim, DimLike, atoms, ceildiv, known, maximum
 from fornix.ir.dim.expression import Symbol
 from fornix.ir.loops import Buffer, Variable
 
 CHUNKS = 16
 """Leading axes are cut into chunks until there are so many of them."""
+READ_ROWS = 2
+"""Rows of products that take as long as reading these does."""
 
 
 def chunked(axes: Sequence[Variable], body: Block) -> tuple[Chunks, DimLike]:
@@ -21,12 +23,12 @@ def chunked(axes: Sequence[Variable], body: Block) -> tuple[Chunks, DimLike]:
     expected: it may be 1.
     """
     count: DimLike = 1
-    known = 1
+    least = 1
     lead = 0
-    while lead < len(axes) and known < CHUNKS:
+    while lead < len(axes) and least < CHUNKS:
         extent = axes[lead].extent
         count = count * extent
-        known *= extent if isinstance(extent, int) else 1
+        least *= extent if isinstance(extent, int) else 1
         lead += 1
     return Chunks(tuple(axes[:lead]), looped(axes[lead:], body)), count
 
@@ -51,6 +53,22 @@ def combined(axes: Sequence[Variable]) -> tuple[DimLike, DimLike]:
     for axis in axes:
         count, number = count * axis.extent, number * axis.extent + axis.dim
     return count, number
+
+
+def even_height(rows: DimLike, most: int) -> int:
+    """Rows of a tile of products: tiles are of one height, so it is to divide the rows."""
+    count = known(rows)
+    return most if count is None else -(-count // -(-count // most))
+
+
+def shared_size(rows: int, most: int) -> int:
+    """Rows of a block, for which one thread and two take least, in all."""
+
+    def cost(size: int) -> int:
+        blocks, height = -(-rows // size), even_height(size, most)
+        return (blocks + -(-blocks // 2)) * (-(-size // height) * height + READ_ROWS)
+
+    return min(range(2 * most, 0, -1), key=cost)
 
 
 def in_scratch(buffers: Iterable[Buffer]) -> tuple[dict[Buffer, DimLike], DimLike]:

@@ -31,9 +31,9 @@ from fornix.compile.schedule.square_cost import (
     speed_in_tiles,
 )
 from fornix.compile.schedule.square_floats import runs_in_tiles
-from fornix.compile.schedule.winograd import UNITS, Stage, has_open_phases
+from fornix.compile.schedule.winograd import Stage, has_open_phases
 from fornix.compile.target import Target
-from fornix.compile.winograd import Winograd
+from fornix.compile.winograd import UNITS, Winograd
 from fornix.dtype import FLOAT32
 from fornix.errors import LimitError
 from fornix.ir.dim import DimLike, ceildiv, known, maximum, minimum
@@ -203,7 +203,7 @@ class _Cycles:
         places = algorithm.positions * channels * blocks
         vectors = -(-channels // self.lanes) + blocks
         each = places * TILE_PRODUCT + algorithm.transform_cost * vectors
-        size = places * self.lanes * FLOAT32.bits // 8
+        size = algorithm.stored * channels * blocks * self.lanes * FLOAT32.bits // 8
         far = min(1.0, size / target.l2_bytes)
         return tiles * round(each) + round(size * ((1 - far) / NEAR_BYTES + far / FAR_BYTES))
 

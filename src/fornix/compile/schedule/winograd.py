@@ -9,7 +9,9 @@ p in a tile, tile t, channel c and filter f, the stages hand on
 
 Where the last two are small, each stage is a kernel. Where they are large, or the first is small,
 one kernel does all stages for a block of tiles after the other, in scratch memory that stays in the
-cache: panel by panel, or, where filters are small, position by position.
+cache: panel by panel, or, where filters are small, position by position. Where the first is so
+large that memory counts, filters wait for the transform along the last axis, which each run does
+for the positions of a line and a panel at once: there are half as many elements to be read.
 """
 
 from __future__ import annotations
@@ -25,14 +27,15 @@ from fornix.compile.convolution import Convolution, Spatial
 from fornix.compile.cost import LIKELY_EXTENT, LIKELY_IMAGE, accesses, likely_of_image, stride_of
 from fornix.compile.nest import Block, Chunks, Lanes, Line, Loop, Nest, Put, Stretch, Tile
 from fornix.compile.phases import phases
-from fornix.compile.schedule.ahead import shares
-from fornix.compile.schedule.chunks import combined, in_scratch
+from fornix.compile.schedule.ahead import AHEAD_SHARE, shares
+from fornix.compile.schedule.chunks import combined, even_height, in_scratch, shared_size
 from fornix.compile.schedule.few_taps import where, with_few_taps
 from fornix.compile.schedule.inside import data_of, share
 from fornix.compile.target import Target
 from fornix.compile.winograd import (
     HELD_BYTES,
     TAPS,
+    UNITS,
     Along,
     Image,
     Place,
@@ -66,8 +69,6 @@ from fornix.ir.loops.scalar import select
 
 RESULTS = {FLOAT32, FLOAT16, BFLOAT16}
 """What sums of float32 may become: halves are rounded far more coarsely than by the algorithm."""
-UNITS = 2
-"""Vectors of filters in a panel, unless there are no more than one."""
 SUMS = {32: 24, 16: 12}
 """Vectors of a tile of the products at most, by the number of vector registers."""
 ROW_BLOCK = 16
@@ -83,8 +84,6 @@ SCRATCH_BYTES = 384 << 10
 NEAR_SHARE = 3
 """Of the second cache, transformed filters take so small a part, or less, where it takes little
 time that each block of a few tiles reads them."""
-READ_ROWS = 2
-"""Rows of products that take as long as reading these does."""
 
 LIKELY_ROWS = 48
 """What is taken for a number of tiles that is not known."""
@@ -166,7 +165,8 @@ def _algorithm(
     if has_open_phases(conv):
         sizes = [sizes[0] * max(s.dilation for s in conv.spatial), SMALL_IMAGE]
     images = [_image(plain, conv, size, is_gathered=is_gathered) for size in sizes]
-    found = [best(image, channels, filters, lanes, speed, held) for image in images]
+    cache = target.l2_bytes * AHEAD_SHARE
+    found = [best(image, channels, filters, lanes, speed, held, cache) for image in images]
     is_held = found[0] and 4 * found[0].positions * channels * filters <= HELD_BYTES
     return found[0] if is_held or all(found) else None
 
@@ -244,7 +244,10 @@ class _Stages:
         self.grids = tuple(map(_Grid.of, conv.spatial, algorithm.axes))
         of_image = [axis for grid in self.grids for axis in (grid.phase, grid.tile) if axis]
         self.outer = (*conv.batch, *of_image)
-        self.position = Variable("e", algorithm.positions)
+        self.is_half, last = algorithm.is_half, algorithm.axes[-1]
+        self.position = Variable("e", last.edge if self.is_half else algorithm.positions)
+        self.line = Variable("i", algorithm.lines if self.is_half else 1)
+        self.taps = last.taps if self.is_half else 1
         self.block = Variable("b", ceildiv(self.channel.extent, lanes))
         self.panel = Variable("p", ceildiv(conv.filter.extent, width))
         self.unit, self.lane = Variable("u", self.units), Variable("l", lanes)
@@ -265,9 +268,10 @@ class _Stages:
             if not self.is_near:
                 self.first_column, columns = 0, width
         self.row = Variable("t", rows)
-        self.height = _height(count, most)
-        shape = (places, self.panel.extent, self.channel.extent, width)
-        self.filters = _buffer("filters", shape)
+        self.height = even_height(count, most)
+        stored = algorithm.stored // self.taps, self.panel.extent, self.taps * self.channel.extent
+        self.filters = _buffer("filters", (*stored, width))
+        self.whole = _buffer("whole", (last.edge, self.channel.extent + 1, width))
         self.images = _buffer("images", (places, rows, _spread(depth, lanes)))
         self.products = _buffer("products", (places, rows, _spread(columns, lanes)))
 
@@ -277,9 +281,11 @@ class _Stages:
         Blocks share nothing but filters, so that threads wait for nothing that others' caches have.
         Of a number of images that is not known it is assumed that it is 1.
         """
+        if self.is_half:
+            return None
         if self.is_near:
             count = known(tiles)
-            return most if count is None else _shared_size(count, most)
+            return most if count is None else shared_size(count, most)
         depth, width = self.block.extent * self.lanes, self.units * self.lanes
         of_column = 4 * self.algorithm.positions
         staged = known(of_column * tiles * (depth + self.panel.extent * width))
@@ -299,16 +305,25 @@ class _Stages:
 
     def _staged(self, images: _Part, results: _Part) -> list[Stage]:
         """A kernel for each stage."""
+        body = (Loop(self.panel, results.body),)
+        return [
+            self._kernel(self.outer, images.body, (images,)),
+            self._multiplied(),
+            self._kernel(self.outer, body, (results,)),
+        ]
+
+    def _multiplied(self) -> Stage:
+        """All products; filters that are stored by half are transformed line by line for them."""
+        if self.is_half:
+            filters, products = self._whole(), self._products(0, self.tiles)
+            both = (*filters.body, Loop(self.position, products.body))
+            outer = self.line, self.panel
+            return self._kernel(outer, both, (filters, products), (self.whole,))
         rows = ROW_BLOCK * self.height
         slab = Variable("q", ceildiv(self.tiles, rows))
         first = slab.dim * rows
         products = self._products(first, minimum(first + rows, self.tiles))
-        body = (Loop(self.panel, results.body),)
-        return [
-            self._kernel(self.outer, images.body, (images,)),
-            self._kernel((self.position, self.panel, slab), products.body, (products,)),
-            self._kernel(self.outer, body, (results,)),
-        ]
+        return self._kernel((self.position, self.panel, slab), products.body, (products,))
 
     def _blocked(self, images: _Part, results: _Part) -> list[Stage]:
         """One kernel that does all stages for a block of tiles, then for the next."""
@@ -327,15 +342,19 @@ class _Stages:
             inner = (Loop(self.panel, products.body),)
             last = dataclasses.replace(results, body=(Loop(self.panel, results.body),))
             body = (each(images), Loop(self.position, inner), each(last))
-        return [self._kernel((turn,), body, (images, products, results))]
+        shared = self.images, self.products
+        return [self._kernel((turn,), body, (images, products, results), shared)]
 
-    def _kernel(self, outer: tuple[Variable, ...], body: Block, parts: Sequence[_Part]) -> Stage:
+    def _kernel(
+        self, outer: tuple[Variable, ...], body: Block, parts: Sequence[_Part],
+        shared: Sequence[Buffer] = (),
+    ) -> Stage:  # fmt: skip
         """``body`` in chunks of ``outer``, which does ``parts``; what these share is scratch."""
         parallel, _ = combined(outer)
         stores = tuple(store for part in parts for store in part.stores)
         for store in stores:
             store.buffer.source = store.buffer.source or store  # the first one stands for all
-        scratch, size = in_scratch((self.images, self.products) if len(parts) > 1 else ())
+        scratch, size = in_scratch(shared)
         chunks = (Chunks(outer, body),)
         nest = Nest("winograd", chunks, self.lanes, parallel, scratch, size, drops_subnormal=True)
         return Stage(nest, stores, is_same=False)
@@ -354,12 +373,31 @@ class _Stages:
             return cast(select(inside, guarded(value, inside), 0), FLOAT64)
 
         taps = {p: tap(p) for p in itertools.product(*(range(axis.taps) for axis in axes))}
-        values = along_all([axis.filters for axis in axes], taps)
+        ahead = axes[:-1] if self.is_half else axes
+        values = along_all([axis.filters for axis in ahead], taps)
         values = {place: cast(value, FLOAT32) for place, value in values.items()}
-        column = self.unit.dim * self.lanes + self.lane.dim
-        puts = _puts(self.filters, (self.panel.dim, self.channel.dim, column), values)
+        puts = tuple(
+            Put(self.filters, self._filter(*divmod(p, self.taps)), value)
+            for p, value in enumerate(values.values())
+        )
         body = (Loop(self.unit, (Lanes(self.lane, 1, puts),)),)
         return _Part(body, _stores(puts, (self.panel, self.channel, self.unit, self.lane)))
+
+    def _filter(self, line: DimLike, tap: int) -> DimLike:
+        """The address in `filters` of the present panel, channel and filter."""
+        row = self.channel.extent * tap + self.channel.dim
+        column = self.unit.dim * self.lanes + self.lane.dim
+        return self.filters.address((line, self.panel.dim, row, column))
+
+    def _whole(self) -> _Part:
+        """``G w`` along the last axis, of a line and a panel: few enough to stay in a cache."""
+        taps = [load(self.filters, self._filter(self.line.dim, k)) for k in range(self.taps)]
+        values: Windows = {(p,): e for p, e in enumerate(self.algorithm.axes[-1].filters(taps))}
+        column = self.unit.dim * self.lanes + self.lane.dim
+        puts = _puts(self.whole, (self.channel.dim, column), values)
+        body = (Loop(self.channel, (Loop(self.unit, (Lanes(self.lane, 1, puts),)),)),)
+        axes = (self.line, self.panel, self.channel, self.unit, self.lane)
+        return _Part(body, _stores(puts, axes))
 
     # ── images
 
@@ -412,9 +450,13 @@ class _Stages:
     def _products(self, first: DimLike, end: DimLike) -> _Part:
         """For one position and panel: tiles by channels times channels by filters."""
         column = Variable("j", self.units * self.lanes)
-        where, k, row = self.position.dim, self.channel, self.row
-        left = load(self.images, self.images.address((where, row.dim, k.dim)))
+        where: DimLike = self.position.dim
+        k, row = self.channel, self.row
         right = load(self.filters, self.filters.address((where, self.panel.dim, k.dim, column.dim)))
+        if self.is_half:
+            right = load(self.whole, self.whole.address((where, k.dim, column.dim)))
+            where = self.line.dim * self.position.extent + where
+        left = load(self.images, self.images.address((where, row.dim, k.dim)))
         total = Reduce("sum", (k,), left * right)
         is_even = self.size is None or known(self.tiles % self.height) == 0
         place = (where, row.dim, self.first_column + column.dim)
@@ -429,21 +471,29 @@ class _Stages:
             units=self.units,
             is_padded=True,
             put=put,
-            ahead=self._ahead(right),
+            ahead=self._ahead(),
         )
         every = Variable("t", self.tiles)  # of a block of tiles, for all blocks
         value = substitute_scalar(total, {row: every.dim})
-        axes = (self.position, self.panel, every, column)
+        axes = (self.line, self.position, self.panel, every, column)
         return _Part((tile,), (Store(put.buffer, axes, put.address, value),))
 
-    def _ahead(self, filters: Scalar) -> tuple[Line, ...]:
-        """The lines of the next panel that a channel asks for, if each stage has its kernel."""
-        channels, width = known(self.channel.extent), self.units * self.lanes
+    def _ahead(self) -> tuple[Line, ...]:
+        """The lines of the next panel that a channel asks for, if each stage has its kernel.
+
+        Each position of a line asks for its share.
+        """
+        channels, width = known(self.channel.extent), self.units * self.lanes * self.taps
         has_order = self.size is None or self.is_near
+        filters = load(self.filters, 0)
         if not has_order or channels is None or not isinstance(filters, Load):
             return ()
-        number = self.position.dim * self.panel.extent + self.panel.dim + 1
-        next_ = number * (channels * width), channels, width
+        line = self.line if self.is_half else self.position
+        start = (line.dim * self.panel.extent + self.panel.dim + 1) * (channels * width)
+        if self.is_half:
+            width //= self.algorithm.axes[-1].edge
+            start += self.position.dim * (channels * width)
+        next_ = start, channels, width
         turns = self.height, known(self.row.extent) or LIKELY_ROWS
         return shares(filters, next_, self.row, turns, (self.channel.dim, 1), self.target)
 
@@ -545,22 +595,6 @@ def _stored(name: str, axes: Sequence[Variable], value: Scalar) -> Store:
 def _spread(extent: DimLike, lanes: int) -> DimLike:
     """The length of a row of ``extent`` elements, such that rows do not share lines of a cache."""
     return extent + lanes if known(extent % ALIASING) == 0 else extent
-
-
-def _height(rows: DimLike, most: int) -> int:
-    """Rows of a tile of the products: tiles are of one height, so it is to divide the rows."""
-    count = known(rows)
-    return most if count is None else -(-count // -(-count // most))
-
-
-def _shared_size(rows: int, most: int) -> int:
-    """Rows of a block, for which one thread and two take least, in all."""
-
-    def cost(size: int) -> int:
-        blocks, height = -(-rows // size), _height(size, most)
-        return (blocks + -(-blocks // 2)) * (-(-size // height) * height + READ_ROWS)
-
-    return min(range(2 * most, 0, -1), key=cost)
 
 
 __all__ = ["Stage", "has_open_phases", "winograd_algorithm", "winograd_stages"]
