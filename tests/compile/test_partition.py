@@ -286,8 +286,34 @@ def test_short_windows_are_stored_ahead_of_norms(length: str, window: str) -> No
         r = Reshape (a, shape)
         y = InstanceNormalization (r, q, q)
     }}""")
-    for found in (own, of_groups):
-        assert [kernel.split()[0] in window for kernel in found] == [True, False]
+    assert [kernel.split()[0] in window for kernel in of_groups] == [True, False]
+    assert len(own) == (1 if "Conv" in window else 2)
+
+
+@pytest.mark.parametrize(("kept", "kernels"), [("0, 8, -1", 1), ("0, 4, -1", 2)])
+def test_joined_channels_stay_with_sums_of_whole_channels(kept: str, kernels: int) -> None:
+    found = groups(f"""f (float[N, 4, 5, 7] x, float[N, 4, 5, 7] z) => (y) {{
+        c = Concat <axis = 1> (x, z)
+        shape = Constant <value_ints = [{kept}]> ()
+        r = Reshape (c, shape)
+        axes = Constant <value_ints = [2]> ()
+        y = ReduceMean (r, axes)
+    }}""")
+    assert len(found) == kernels
+
+
+@pytest.mark.parametrize(
+    ("product", "kernels"),
+    [("Conv (u, v)", 2), ("MatMul (u, m)", 2), ("LayerNormalization (u, s)", 1)],
+)
+def test_windows_behind_products_are_stored(product: str, kernels: int) -> None:
+    found = groups(f"""f (float[N, 8, 20, 20] x, float[N, 8, 10, 10] u, float[8, 8, 1, 1] v,
+        float[10, 10] m, float[10] s) => (y) {{
+        p = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (x)
+        q = {product}
+        y = Add (p, q)
+    }}""")
+    assert len(found) == kernels
 
 
 @pytest.mark.parametrize(("length", "kernels"), [("L", 2), ("50", 2), ("", 1)])
@@ -432,6 +458,11 @@ MODELS: Sequence[str] = (
         p = Pad <mode = "edge"> (x, sides)
         f = Reshape (p, flat)
         z = Softmax (f)
+    }""",
+    """f (float[N, 8, 9, 10] x, float[N, 8, 4, 5] u, float[8, 8, 1, 1] w) => (y) {
+        p = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (x)
+        q = Conv (u, w)
+        y = Sub (q, p)
     }""",
 )
 

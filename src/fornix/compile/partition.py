@@ -33,7 +33,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fornix.compile.chains import Chain
-from fornix.compile.readings import Reading
+from fornix.compile.readings import OTHER, SAME, Reading
 from fornix.compile.traits import Traits
 from fornix.compile.units import CompiledUnit, IslandUnit, Unit
 from fornix.ir.graph import Node, Value
@@ -64,6 +64,8 @@ class _Place:
     """Whether some reader, up to the end of the kernel, divides places by open lengths of rows."""
     is_cut: bool = False
     """Whether some reader, up to the end of the kernel, has rows of another length."""
+    is_whole: bool = True
+    """Whether every reader, up to the end of the kernel, keeps channels apart."""
     passes: int = 1
     """In how many loops a reader, up to the end of the kernel, reads it."""
     is_turned: bool = False
@@ -172,6 +174,8 @@ class _Partition:
             return True
         if _is_turned(trait) and not place.is_epilogue and self._joins(node.output):
             return True
+        if _chooses(trait) and place.is_epilogue and self._follows_product(place):
+            return True
         if _mixes(trait) and self._is_summed_anew(trait, place):
             return True
         is_slow = trait.is_reduction or trait.cost >= SLOW
@@ -182,10 +186,21 @@ class _Partition:
         return trait.cost >= DEAR and not place.is_epilogue and follows_sum
 
     def _is_summed_anew(self, trait: Traits, place: _Place) -> bool:
-        """Whether a sum of the kernel reads it in rows of another length, or dear in many loops."""
+        """Whether a sum of the kernel reads it in rows of another length, or dear in many loops.
+
+        Whole channels that are joined are read as they lie. Filters of few taps cost less than
+        to bring images into blocks and back.
+        """
         if place.is_epilogue or not any(end in self.cores for end in place.times):
             return False
-        return place.is_cut or (place.passes > 1 and trait.cost >= DEAR)
+        if place.is_cut and not (place.is_whole and _joins_channels(trait)):
+            return True
+        return place.passes > 1 and trait.cost >= DEAR and not trait.is_convolution
+
+    def _follows_product(self, place: _Place) -> bool:
+        """Whether it is read behind sums of products, which are written a tile at a time."""
+        sums = [self.traits[one] for one in map(self.sums.get, place.times) if one is not None]
+        return any(isinstance(trait, Traits) and _reads_again(trait) for trait in sums)
 
     def _joins(self, value: Value) -> bool:
         """Whether ``value`` meets another one of its extents in a kernel, ahead of its sums."""
@@ -285,6 +300,7 @@ class _Partition:
             further = [self.places[v] for v in user.outputs if v in self.places]
             place.is_relaid |= reading.is_relaid or any(p.is_relaid for p in further)
             place.is_cut |= reading.is_cut or any(p.is_cut for p in further)
+            place.is_whole &= reading.channels == SAME and all(p.is_whole for p in further)
             place.passes = max([place.passes, *(reading.passes * p.passes for p in further)])
             place.is_turned |= _is_turned(trait) or any(p.is_turned for p in further)
             place.is_chosen |= _chooses(trait) or any(p.is_chosen for p in further)
@@ -383,9 +399,11 @@ def _strongest(trait: Traits, user: Node, value: Value) -> Reading:
         if given is value and reading is not None
     ]
     in_place = bool(found) and all(reading.is_in_place for reading in found)
+    channels = {reading.channels for reading in found}
     return Reading(
         sum(reading.count for reading in found),
         is_in_place=in_place,
+        channels=channels.pop() if len(channels) == 1 else OTHER,
         is_relaid=any(reading.is_relaid for reading in found),
         is_cut=any(reading.is_cut for reading in found),
         passes=sum(reading.passes for reading in found),
@@ -397,6 +415,17 @@ def _mixes(trait: Traits) -> bool:
     """Whether a node asks at each place which elements it reads, or mixes some."""
     is_moved = not any(r is not None and r.is_in_place for r in trait.readings)
     return is_moved and trait.cost > 0 and not trait.is_reduction
+
+
+def _joins_channels(trait: Traits) -> bool:
+    """Whether a node puts together whole channels of several images."""
+    return any(reading is not None and reading.shift for reading in trait.readings)
+
+
+def _reads_again(trait: Traits) -> bool:
+    """Whether a sum has filters, or reads each element of all its operands more than once."""
+    read = [r for r in trait.readings if r is not None and not r.is_in_place]
+    return trait.is_convolution or all(reading.count > 1 for reading in read)
 
 
 def _chooses(trait: Traits) -> bool:
