@@ -24,7 +24,8 @@ ABREAST = 4
 cycles."""
 FEW = 1 << 11
 """Elements that the nearest cache holds, so that columns may be read one after the other: sums wait
-in registers then, and not for memory to give back what was written last."""
+in registers then, and not for memory to give back what was written last. Parts of longer rows lie
+a page apart, say, where that cache holds few of them."""
 LARGE_BYTES = 1 << 21
 """Of much data, which the caches of one core do not hold."""
 
@@ -152,7 +153,7 @@ def add_rows(
     before = start
     to = start + move
     source = start if is_exclusive != 0 else to
-    if steps * count <= FEW:
+    if steps * count <= FEW and count == max(move, -move):
         add_columns(x, y, start, to, source, steps, move, count)
         return
     step = -16 if count == -move else 16
