@@ -290,6 +290,13 @@ def test_short_windows_are_stored_ahead_of_norms(length: str, window: str) -> No
     assert len(own) == (1 if "Conv" in window else 2)
 
 
+def test_short_filters_are_stored_ahead_of_norms_of_several_channels() -> None:
+    found = groups("""f (float[N, 8, 50] x, float[8, 1, 3] w, float[1] o) => (y) {
+        p = Conv <group = 8, pads = [1, 1]> (x, w)
+        y = GroupNormalization <num_groups = 1> (p, o, o) }""")
+    assert len(found) == 2
+
+
 @pytest.mark.parametrize(("kept", "kernels"), [("0, 8, -1", 1), ("0, 4, -1", 2)])
 def test_joined_channels_stay_with_sums_of_whole_channels(kept: str, kernels: int) -> None:
     found = groups(f"""f (float[N, 4, 5, 7] x, float[N, 4, 5, 7] z) => (y) {{
@@ -459,11 +466,9 @@ MODELS: Sequence[str] = (
         f = Reshape (p, flat)
         z = Softmax (f)
     }""",
-    """f (float[N, 8, 9, 10] x, float[N, 8, 4, 5] u, float[8, 8, 1, 1] w) => (y) {
-        p = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (x)
-        q = Conv (u, w)
-        y = Sub (q, p)
-    }""",
+    """f (float[N, 8, 9, 10] x, float[N, 8, 4, 5] u, float[8, 8, 1, 1] w) => (y)
+    { p = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (x) q = Conv (u, w)
+    y = Sub (q, p) }""",
 )
 
 

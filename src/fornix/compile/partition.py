@@ -188,14 +188,16 @@ class _Partition:
     def _is_summed_anew(self, trait: Traits, place: _Place) -> bool:
         """Whether a sum of the kernel reads it in rows of another length, or dear in many loops.
 
-        Whole channels that are joined are read as they lie. Filters of few taps cost less than
-        to bring images into blocks and back.
+        Whole channels that are joined are read as they lie. Filters of few taps cost a sum of
+        one channel less than to bring images into blocks and back.
         """
         if place.is_epilogue or not any(end in self.cores for end in place.times):
             return False
-        if place.is_cut and not (place.is_whole and _joins_channels(trait)):
-            return True
-        return place.passes > 1 and trait.cost >= DEAR and not trait.is_convolution
+        if place.is_whole and (
+            _joins_channels(trait) or (trait.is_convolution and not place.is_cut)
+        ):
+            return False
+        return place.is_cut or (place.passes > 1 and trait.cost >= DEAR)
 
     def _follows_product(self, place: _Place) -> bool:
         """Whether it is read behind sums of products, which are written a tile at a time."""
