@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fornix.compile.text import routines as words
 from fornix.compile.text.calls import first_words
 from fornix.format.text import parse_model
 from fornix.ir.load import from_message
 from fornix.reference import ReferenceEvaluator
 from fornix.runtime import InferenceSession
+from fornix.runtime.text.distinct import Distinct
 
 pytestmark = pytest.mark.skipif(not first_words(), reason="another Python lays texts out anew")
 
@@ -100,3 +102,38 @@ def test_what_is_no_text_becomes_one_in_every_run() -> None:
         session.run(None, {"x": drawn(5, 3)})
         y, *_ = session.run(None, {"x": np.array(["a", 5, "5", None], object)})
         assert y.tolist() == ["5", "None", "a"]
+
+
+def colliding(count: int) -> list[str]:
+    """Texts of 16 characters whose second half makes the hashes of all of them equal."""
+    made: list[str] = []
+    number = 0
+    while len(made) < count:
+        first = b"%08x" % number
+        seed = np.array([16 * 4], np.int64) ^ np.frombuffer(first, np.int64)
+        product = seed * np.int64(words.FACTOR)
+        second = (product ^ (product >> words.HALF)).tobytes()
+        if max(second) < words.BEYOND:
+            made.append((first + second).decode())
+        number += 1
+    return made
+
+
+def test_texts_that_are_made_to_share_an_entry_are_left_to_python(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[bool] = []
+    tell = Distinct.__call__
+
+    def noted(self: Distinct, given: list[Any], run: Any) -> Any:
+        found = tell(self, given, run)
+        told.append(found is not None)
+        return found
+
+    monkeypatch.setattr(Distinct, "__call__", noted)
+    agree(np.array(colliding(12), object), "sorted = 0")
+    assert all(told)
+    told.clear()
+    agree(np.array(colliding(400), object), "sorted = 1")
+    assert told
+    assert not any(told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fornix.compile.text.routines import (
     COUNT,
     DATA,
+    DETOURS,
     ENTRIES,
     EXTENTS,
     GET_ITEM,
@@ -23,25 +24,30 @@ from fornix.compile.text.routines import (
 )
 from fornix.ir.loops.routines import Memory, invoke, memory_at
 
+FAR = 16
+"""Entries that are passed for each text, at most: fewer than two are, unless texts are made so."""
+
 
 def tell_apart(table: Memory, result: Memory, octets: Memory, given: int) -> None:
     """Number texts in the order in which they come first.
 
     Given are the texts, arrays for their numbers, for places of the first and for counts, and two
     for the table: entries, all of which are free, and keys. Places begin with how many there are,
-    or with -1 if they are more than half the entries.
+    or with -1 if they are more than half the entries. Anyone can make texts that all have the same
+    entry: those are left, for Python hashes in a way that nobody can foresee.
     """
     texts, entries = item(table, given, 0), item(table, given, 4)
     count = elements(table, texts) if are_objects(table, texts) else -1
     table[ENTRIES], table[KEYS] = entries[DATA], item(table, given, 5)[DATA]
     table[LAST_ENTRY], table[COUNT] = memory_at(entries[EXTENTS], table)[0] - 1, 0
+    table[DETOURS] = 0
     objects, numbers = memory_at(texts[DATA], table), memory_at(item(table, given, 1)[DATA], table)
     places = memory_at(item(table, given, 2)[DATA], table)
     counts = memory_at(item(table, given, 3)[DATA], table)
     at = 0
     while at < count and 2 * table[COUNT] <= table[LAST_ENTRY]:
         before, number = table[COUNT], number_of(table, octets, objects[at])
-        if number < 0:
+        if number < 0 or table[DETOURS] > FAR * (count + FAR):
             break
         if number == before:
             places[number + 1] = at
@@ -61,6 +67,7 @@ def number_of(table: Memory, octets: Memory, text: int) -> int:
         start, size = data_of(table, text, kind), bytes_of(table, text, kind)
         seed = seed_of(table, octets, start, size, kind, 0)
         at = entry_of(table, octets, seed, start, size, kind, 0)
+        table[DETOURS] += (at - seed) & table[LAST_ENTRY]
         entries = memory_at(table[ENTRIES], table)
         number = entries[2 * at + 1]
         if number < 0:

@@ -35,8 +35,8 @@ from fornix.ir.loops.routines import wide as wide_of
     WEIGHTS, OUTPUTS, NORM, NAMES, SINGLES, IS_LINKED, FROM, TO,
     ROWS, PLACE, CLEAR_ERROR, SIZE, ITEMS, PART, GET_VALUE, AS_NUMBER,
     FLOAT_CLASS, DOUBLE_CLASS, SINGLE_CLASS, KEY_CLASS, IS_WIDE, SPACES,
-    CALL, FOLDS, SOURCE, BYTES, COPIED, RECENT, TABLE_WORDS,
-) = range(68)  # fmt: skip
+    CALL, FOLDS, SOURCE, BYTES, COPIED, RECENT, DETOURS, TABLE_WORDS,
+) = range(69)  # fmt: skip
 """What stands in which word."""
 NUMBER, COUNT_WORDS, MULTIPLY, MAKE_MAPS, NAME, VECTORIZE, TELL_APART = range(7)
 """What is to be done."""

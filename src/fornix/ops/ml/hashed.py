@@ -16,7 +16,11 @@ from fornix.ir.loops import Scalar, bitcast, cast, const, constant, gathered
 from fornix.ops.fact import Array
 
 FACTORS = 64
-"""Factors that are tried for each size of a table."""
+"""Factors that are tried for each size of a table, at most."""
+TRIED = 1 << 20
+"""Products for each size of a table, at most: keys that no factor tells apart end as fast."""
+NEAR = 256
+"""Ways to move a bucket on that are looked at first: there is room for most."""
 LOOSE, SPARSE = 1, 4
 """Bits of slots beyond those of the number of keys, at least and at most."""
 FEW = 512
@@ -51,7 +55,9 @@ class Hashed:
         for in_bucket, in_slot in _sizes(len(keys)):
             first = width - in_bucket
             second, buckets, size = first - in_slot, 1 << in_bucket, 1 << in_slot
-            for _ in range(FACTORS):
+            if second < 0:
+                break
+            for _ in range(min(FACTORS, TRIED // len(keys))):
                 factor = random.integers(np.iinfo(bits.dtype).max, dtype=bits.dtype) | odd
                 product = bits * factor
                 bucket = product >> np.minimum(first, width - 1) & (buckets - 1)
@@ -99,16 +105,27 @@ def _moves(bucket: Array, slot: Array, buckets: int, size: int) -> Array | None:
     order = np.lexsort((slot, bucket))
     if ((np.diff(bucket[order]) == 0) & (np.diff(slot[order]) == 0)).any():
         return None
-    moves, is_taken, last = np.zeros(buckets, slot.dtype), bytearray(size), size - 1
+    moves, last = np.zeros(buckets, slot.dtype), size - 1
+    is_free = np.ones(2 * size, bool)  # twice, so that slots behind the last are the first ones
     sizes = np.bincount(bucket, minlength=buckets)
     groups = np.split(slot[order], np.cumsum(sizes)[:-1])
-    for place in np.argsort(-sizes, kind="stable").tolist():
-        own = groups[place].tolist()
-        free = (m for m in range(size) if not any(is_taken[at + m & last] for at in own))
-        move = next(free, None)
+    for place in np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)].tolist():
+        move = _move(groups[place].tolist(), is_free, size)
         if move is None:
             return None
         moves[place] = move
-        for at in own:
-            is_taken[at + move & last] = 1
+        taken = groups[place] + move & last
+        is_free[taken] = is_free[taken + size] = False
     return moves
+
+
+def _move(slots: list[int], is_free: Array, size: int) -> int | None:
+    """How far these slots have to move on at least for all of them to be free."""
+    for reach in (min(NEAR, size), size):
+        fits = is_free[slots[0] : slots[0] + reach]
+        for slot in slots[1:]:
+            fits = fits & is_free[slot : slot + reach]
+        move = int(fits.argmax())
+        if fits[move]:
+            return move
+    return None
