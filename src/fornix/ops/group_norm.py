@@ -102,7 +102,8 @@ def _lower_grouped(
     size = channels // groups
     box = (size, *spatial)
     count = cast(index(math.prod(box)), wide.dtype)
-    are_shared = (known(size) or ALONE + 1) > ALONE and equal(groups, 1) is not True
+    is_row = equal(n * groups, 1) is True and known(math.prod(box)) is not None
+    are_shared = (known(size) or ALONE + 1) > ALONE and not is_row
 
     def mean_of(x: Tensor) -> Tensor:
         def at(i: DimLike, g: DimLike) -> Scalar:
