@@ -84,7 +84,7 @@ CASES: list[tuple[str, list[Any], dict[str, Any], str]] = [
         "Attention",
         [ones(1, 2, 4), ones(4, 12), ones(12), ids(1, 2, 3, 3)],
         HEADS,
-        r"mask_index must be mask_index\[\?, 1, \?, \?\], got mask_index\[1, 2, 3, 3\]",
+        r"mask_index must be mask_index\[1, 1, \?, \?\], got mask_index\[1, 2, 3, 3\]",
     ),
     (
         "RotaryEmbedding",
