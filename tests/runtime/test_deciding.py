@@ -236,3 +236,34 @@ def test_symbols_decide_that_are_the_last_of_indices() -> None:
     ]:
         model = fornix.load(io.BytesIO(parser.parse_model(HEAD + text).SerializeToString()))
         assert deciding(model).keys() == names
+
+
+def test_heads_that_share_an_axis_and_batches_decide_nothing() -> None:
+    shared = (
+        HEAD.replace("20", "23")
+        + """f (float[b, l, 8] x) => (float[] y) {
+        y = Attention <q_num_heads = 2, kv_num_heads = 2> (x, x, x) }"""
+    )
+    apart = (
+        HEAD.replace("20", "23")
+        + """f (float[b, h, l, 8] x) => (float[] y) {
+        y = Attention (x, x, x) }"""
+    )
+    for text, names in [(shared, set[str]()), (apart, {"h"})]:
+        model = fornix.load(io.BytesIO(parser.parse_model(text).SerializeToString()))
+        assert deciding(model).keys() == names
+
+
+def test_steps_that_are_fed_beside_signals_of_open_form_have_code_from_the_second_run_on(
+    rng: np.random.Generator,
+) -> None:
+    text = "f (float[b, n, c] x, int64 s, float[w] v) => (float[] y) { y = STFT (x, s, v) }"
+    model = parser.parse_model(HEAD + text)
+    kernels, found = ReferenceEvaluator(model), InferenceSession(model.SerializeToString())
+    for count, length, parts, step in [(1, 30, 1, 4), (2, 24, 1, 4), (1, 30, 2, 4), (1, 30, 1, 4)]:
+        x, v = normal(rng, count, length, parts), normal(rng, 8)
+        feeds = {"x": x, "s": np.array(step), "v": v}
+        (wanted,) = kernels.run(None, feeds)
+        np.testing.assert_allclose(found.run(None, feeds)[0], wanted, rtol=1e-4, atol=1e-5)
+    assert found._programs is not None
+    assert not found._programs.ranked(feeds).chosen(feeds)[0].uses_numpy

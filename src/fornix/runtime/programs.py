@@ -19,7 +19,7 @@ import numpy as np
 
 from fornix.errors import FornixError
 from fornix.forks import tell
-from fornix.ir.graph import Model, Value
+from fornix.ir.graph import Model, Node, Value
 from fornix.ir.types import TensorType
 from fornix.runtime.drawing import generator
 from fornix.runtime.options import SessionOptions
@@ -244,7 +244,7 @@ class Programs:
 
     def _made_settled(self, numbers: Mapping[str, Any]) -> Programs:
         """Those for these numbers; these here if there are none, or no node gains by it."""
-        from fornix.runtime.settling import settled  # noqa: PLC0415 - few sessions need it
+        from fornix.runtime.settling import is_told, settled  # noqa: PLC0415 - few need it
 
         model = cache(lambda: settled(self._model(), numbers))
         try:
@@ -255,7 +255,8 @@ class Programs:
             return self
         left = [sum(step.uses_numpy for step in x.general.steps) for x in (made, self)]
         made.numbers = {name: x.copy() for name, x in numbers.items()}
-        return made if left[0] < left[1] or self._is_below(numbers) else self
+        gains = left[0] < left[1] or any(map(is_told, made._decided_later))
+        return made if gains or self._is_below(numbers) else self
 
     def _made_for(self, ranks: Mapping[str, int]) -> Programs:
         """Those for inputs of these ranks; these here if there are none."""
@@ -461,14 +462,14 @@ class Programs:
         return program, run
 
     @cached_property
-    def _is_undecided(self) -> bool:
-        """Whether a node runs in NumPy that code could be made for, were extents numbers."""
+    def _decided_later(self) -> list[Node]:
+        """Nodes that run in NumPy, and that code could be made for, were extents numbers."""
         single = [step.single for step in self.general.steps if step.uses_numpy]
         if not single:
-            return False
+            return []
         from fornix.runtime.settling import is_decided  # noqa: PLC0415 - few sessions need it
 
-        return any(one is not None and is_decided(one.node) for one in single)
+        return [one.node for one in single if one is not None and is_decided(one.node)]
 
     @cached_property
     def _deciding(self) -> Mapping[str, int]:
@@ -481,7 +482,7 @@ class Programs:
 
     def _choose(self, run: Run, feeds: Mapping[str, Any]) -> Program | None:
         """The program for the extents of ``run``."""
-        decided = self._decided(run, feeds) if self._is_undecided else {}
+        decided = self._decided(run, feeds) if self._decided_later else {}
         found = self._for_numbers(decided, feeds)
         if found is None and decided:
             found = self._for_numbers(decided | self._special_extents(run, feeds), feeds)

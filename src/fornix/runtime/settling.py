@@ -107,8 +107,14 @@ def telling(model: Model) -> list[str]:
 
 
 def is_decided(node: Node) -> bool:
-    """Whether extents say what the loops of ``node`` are."""
-    return (node.domain, node.op_type) in DECIDING
+    """Whether extents say what the loops of ``node`` are; heads that share an axis do not."""
+    is_named = node.op_type == "Attention" and "q_num_heads" in node.attributes
+    return (node.domain, node.op_type) in DECIDING and not is_named
+
+
+def is_told(node: Node) -> bool:
+    """Whether numbers that are fed say what the loops of ``node`` are."""
+    return (node.domain, node.op_type) in PLACES
 
 
 def deciding(model: Model) -> dict[str, int]:
