@@ -36,7 +36,7 @@ SCATTER_COST = 40.0
 """A vector that is stored lane by lane, as 16 stores and more."""
 OPERATION_COST = 0.5
 DIVISION_COST = 8.0
-"""Of integers too wide for floats, in each lane, of those without an element, too."""
+"""Of dividing integers of 64 bits, in each lane, also where that has no element."""
 MASKED = 1.3
 """What the masked end of a short axis costs, as a factor."""
 LIKELY_EXTENT = 1024

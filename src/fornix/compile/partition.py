@@ -20,8 +20,12 @@ The rule, from the last node to the first: a value is computed where it is read,
    read, as mirrors do and what joins many; or the other way round: tiles are turned of what lies
    in memory,
 10. it is made of nothing, as a state of zeros is, and a sum reads it again and again, as products
-   do and windows that overlap: they are scheduled for operands in memory, or
-11. the kernel has become large.
+   do and windows that overlap: they are scheduled for operands in memory,
+11. it moves or mixes elements, as short windows and borders do, and a sum of the kernel would do so
+   anew: it reads them in rows of another length, or dear ones in several loops,
+12. it is a dear one of these, and read behind a sum of products: tiles of it would be left for
+   single elements, or
+13. the kernel has become large.
 
 What else only moves data costs nothing, so it goes where it is read. Nodes of a chain (`chains`)
 are computed with its end, whatever these rules say of them.
@@ -431,7 +435,7 @@ def _reads_again(trait: Traits) -> bool:
 
 
 def _chooses(trait: Traits) -> bool:
-    """Whether that is dear, as for mirrors."""
+    """Whether a node moves or mixes elements, and that is dear, as what mirrors ask is."""
     return _mixes(trait) and trait.cost >= DEAR
 
 
