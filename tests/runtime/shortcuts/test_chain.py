@@ -82,6 +82,29 @@ def test_a_kernel_may_give_more_than_a_node_asks_for() -> None:
     assert [result.tolist() for result in found] == [[[0, 3], [2, 1]], [1, 0]]
 
 
+def test_machine_code_may_write_nothing_that_others_read() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 21]>
+    g (float[N, P] past, float[N, S] x) => (float[N, T] grown, int64[N, M] numbers)
+    <float s = {0.5}, uint8 o = {3}, int64[2] end = {-1, 1}, int64[1] two = {2}, int64 zero = {0},
+     int64 one = {1}> {
+        rows = Shape <start: int = 0, end: int = 1> (x)
+        bytes = QuantizeLinear (past, s, o)
+        old = DequantizeLinear (bytes, s, o)
+        grown = Concat <axis: int = 1> (old, x)
+        count = Squeeze (rows)
+        range = Range (zero, count, one)
+        column = Reshape (range, end)
+        shape = Concat <axis: int = 0> (rows, two)
+        numbers = Expand (column, shape)
+    }"""
+    session = InferenceSession(from_message(parse_model(text)))
+    x = np.ones((2, 3), np.float32)
+    for _ in range(2):  # of no columns, quantised by a kernel: extents are numbers by then
+        found = session.run(None, {"past": np.zeros((2, 0), np.float32), "x": x})
+        assert found[0].tolist() == x.tolist()
+        assert found[1].tolist() == [[0, 0], [1, 1]]
+
+
 def test_results_are_the_callers_own() -> None:
     session, given = opened(), feeds("b", "?", "a")
     first = session.run(None, given)

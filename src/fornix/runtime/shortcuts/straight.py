@@ -103,7 +103,8 @@ class Straight:
         lines, (first, *others) = self.lines if lines is None else lines, calls
         lines.append(f"found = {first}")
         lines += [f"if found is None: found = {call}" for call in others]
-        lines += ["if found is None: return None", f"[{self._variables(writes)}, *_] = found"]
+        written = f"[{self._variables(writes)}, *_]" if writes else "_"
+        lines += ["if found is None: return None", f"{written} = found"]
 
     def _read_by(self, kernel: Kernel) -> str:
         """What a kernel is called with."""
