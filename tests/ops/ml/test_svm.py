@@ -275,3 +275,27 @@ def test_vectors_of_other_classes_have_no_part_in_a_decision(kernel: str, classe
         assert np.isnan(scores[0]).any()
         assert not np.isnan(scores[0]).all()
         check_lowering("SVMClassifier", [x], attributes, outputs=2, symbolic=False, **ML)
+
+
+def test_linear_machines_of_both_signs_are_their_sums_of_vectors(rng: np.random.Generator) -> None:
+    vectors, coefficients = rng.standard_normal((30, 4)), rng.standard_normal(30)
+    attributes = {
+        "coefficients": coefficients.tolist(), "support_vectors": vectors.reshape(-1).tolist(),
+        "kernel_type": "LINEAR", "rho": [0.5], "n_supports": 30,
+    }  # fmt: skip
+    x = rng.standard_normal((7, 4)).astype(np.float32)
+    wanted = x @ (coefficients @ vectors)[:, None] + 0.5
+    x[4, 1], x[5, 2], x[6, 0] = np.inf, -np.inf, np.nan
+    [found] = run_op("SVMRegressor", [x], attributes, **ML)
+    np.testing.assert_allclose(found[:4], wanted[:4], rtol=1e-5, atol=1e-6)
+    assert np.isnan(found[4:]).all()
+    check_lowering("SVMRegressor", [x], attributes, symbolic=False, **ML)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 9])
+def test_linear_machines_are_lowered_beside_what_is_no_number(classes: int) -> None:
+    attributes = machine(classes, "LINEAR")
+    for count in (1, 3, 5):
+        x = rows()[:count].copy()
+        x[-1, 0], x[0, 1] = np.inf, np.nan
+        check_lowering("SVMClassifier", [x], attributes, outputs=2, symbolic=False, **ML)

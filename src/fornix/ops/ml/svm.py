@@ -36,11 +36,10 @@ from fornix.ops.ml.svm_loops import (
     LEAST_PROBABILITY,
     ROUNDS,
     coupled,
-    decided,
     linear,
     linear_logistic,
     linear_winners,
-    lower_similarity,
+    lower_decisions,
     most_votes,
     wide_rows,
 )
@@ -165,8 +164,8 @@ def lower_svm_classifier(
     _check_machine(count, weights.size, offsets.size, per_class, prob_a, prob_b)
     support = _support(vectors, sum(per_class), features, kernel_type, kernel_params)
     params = kernel_params or NO_PARAMS
-    similar = lower_similarity(rows, support, kernel_type, params, is_read_once=count == 2)
-    decisions = stored(decided(similar, weights, offsets, per_class), "decisions")
+    machine = support, kernel_type, params, weights, offsets, per_class
+    decisions = stored(lower_decisions(rows, *machine), "decisions")
     if prob_a:
         pairs = linear_logistic(decisions, float_attribute(prob_a), float_attribute(prob_b))
         z = lower_transformed(coupled(pairs, count), post_transform)
@@ -420,10 +419,12 @@ def lower_svm_regressor(
     require(offsets.size == 1, f"rho must have one entry, got {offsets.size}")
     if n_supports > 0:
         support = _support(vectors, n_supports, plain(rows.shape[1]), kernel_type, kernel_params)
-        params = kernel_params or NO_PARAMS
-        rows = lower_similarity(rows, support, kernel_type, params, is_read_once=True)
-    _check_weights(weights.size, 1, plain(rows.shape[1]))
-    scores = linear(rows, weights[None], offsets)
+        _check_weights(weights.size, 1, n_supports)
+        machine = support, kernel_type, kernel_params or NO_PARAMS, weights, offsets, [n_supports]
+        scores = lower_decisions(rows, *machine)
+    else:
+        _check_weights(weights.size, 1, plain(rows.shape[1]))
+        scores = linear(rows, weights[None], offsets)
     if one_class:
         return compute(scores.shape, lambda *i: cast(scores[i] > 0, FLOAT32) * 2 - 1)
     return cast_tensor(lower_transformed(scores, post_transform), FLOAT32)

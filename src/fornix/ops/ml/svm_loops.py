@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -103,9 +103,9 @@ TOGETHER = 4
 
 
 def decided(similar: Tensor, weights: Array, offsets: Array, per_class: Sequence[int]) -> Tensor:
-    """`svm._decisions` for lowerings: similar[N, V] → [N, pairs of classes]."""
-    table = weights.reshape(len(per_class) - 1, -1).astype(np.float64)
-    if len(per_class) == 2:
+    """`svm._decisions` for lowerings: similar[N, V] → [N, pairs of classes]; one of one class."""
+    table = weights.reshape(-1, sum(per_class)).astype(np.float64)
+    if len(per_class) <= 2:
         return linear(similar, table, offsets)
     classes, count = len(per_class), table.shape[1]
     width = -(-(classes - 1) // LANES) * LANES
@@ -178,6 +178,65 @@ def add_pairs(
             both = sums[i * width + j - 1] + sums[j * width + i]
             decisions[to + pair] = both + offsets[pair]
             pair += 1
+
+
+def lower_decisions(
+    rows: Tensor,
+    support: Array,
+    kind: str,
+    params: Sequence[float],
+    weights: Array,
+    offsets: Array,
+    per_class: Sequence[int],
+) -> Tensor:
+    """Decisions of every pair of classes, or of a machine of one: rows[N, F] → [N, P].
+
+    Vectors of linear machines are summed ahead of all rows where that is less work.
+    """
+    ahead = _summed(support, weights.astype(np.float64), per_class) if kind == "LINEAR" else None
+    if ahead is None:
+        is_read_once = len(per_class) <= 2
+        similar = lower_similarity(rows, support, kind, params, is_read_once=is_read_once)
+        return decided(similar, weights, offsets, per_class)
+    decisions = linear(rows, ahead, offsets)
+
+    def nothing(n: DimLike) -> Scalar:
+        return reduce("sum", support.shape[1], lambda k: rows[n, k] - rows[n, k])
+
+    beside = stored(compute(rows.shape[:1], nothing), "nothing")
+    return compute(decisions.shape, lambda n, p: decisions[n, p] + beside[n])
+
+
+def _summed(support: Array, weights: Array, per_class: Sequence[int]) -> Array | None:
+    """Each pair's sum of vectors [P, F]; None if that is more to multiply, or means something else.
+
+    An infinite feature makes decisions no numbers where it adds to them with both signs, as it does
+    in any machine of many vectors.
+    """
+    if len(per_class) * (len(per_class) - 1) // 2 > len(support):
+        return None
+    sums = list[Array]()
+    for table, chosen in _pairs(weights, per_class):
+        terms = table[:, None] * support[chosen]
+        if not ((terms >= 0).any(axis=0) & (terms <= 0).any(axis=0)).all():
+            return None
+        sums.append(terms.sum(axis=0))
+    return np.stack(sums)
+
+
+def _pairs(weights: Array, per_class: Sequence[int]) -> Iterator[tuple[Array, Array]]:
+    """Of each pair of classes the weights that count, and the numbers of their vectors.
+
+    A single class is a machine of its own, with all vectors.
+    """
+    ends = np.cumsum(per_class)
+    parts = [np.arange(end - n, end) for end, n in zip(ends, per_class, strict=True)]
+    if len(parts) == 1:
+        yield weights, parts[0]
+    table = weights.reshape(-1, ends[-1])
+    for i, j in combinations(range(len(parts)), 2):
+        own, other = table[j - 1, parts[i]], table[i, parts[j]]
+        yield np.concatenate([own, other]), np.concatenate([parts[i], parts[j]])
 
 
 def most_votes(decisions: Tensor, classes: int) -> Tensor:
