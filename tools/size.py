@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4352,
     "edit": 1150,
     "compile": 18_252,
-    "runtime": 11_877,
+    "runtime": 11_932,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

@@ -30,6 +30,7 @@ from fornix.runtime.shortcuts.chain import ABSENT, ChainCall, chain_call, read_b
 from fornix.runtime.shortcuts.entries import EntryTable, Work
 from fornix.runtime.shortcuts.joint import joint_call
 from fornix.runtime.shortcuts.short import QuickCall, at_once, is_plain, no_results
+from fornix.runtime.shortcuts.unread import UnreadCall, without_unread
 
 QUICK_NANOSECONDS = 20_000
 """Of a run, roughly, up to which the GIL is kept."""
@@ -242,6 +243,10 @@ def quick_call(program: Program, run: Run, feeds: Mapping[str, Any]) -> QuickCal
     kinds = {_kind(feed) for feed in feeds.values()}
     if not is_available() or kinds & {"", "S", "U"} or len(feeds) < len(program.inputs):
         return None
+    if "O" in kinds:
+        less = without_unread(program, feeds)
+        if less is not None:
+            return _beside_unread(less, program.inputs.keys() - less.inputs.keys(), run, feeds)
     if LIST in kinds:
         return _stepwise(program, run, feeds, has_texts="O" in kinds)
     outputs = list(program.outputs.values())
@@ -258,6 +263,15 @@ def quick_call(program: Program, run: Run, feeds: Mapping[str, Any]) -> QuickCal
     if program.files or bound.nanoseconds > QUICK_NANOSECONDS:
         return DrivenCall(bound, arrays, outputs, program.files)
     return WholeCall(bound, arrays, outputs)
+
+
+def _beside_unread(
+    program: Program, unread: Collection[str], run: Run, feeds: Mapping[str, Any]
+) -> QuickCall | None:
+    """The short way of what is left of a program without ``unread`` texts."""
+    others = {name: feed for name, feed in feeds.items() if name not in unread}
+    short = quick_call(program, run, others)
+    return None if short is None else UnreadCall(short, {n: feeds[n].shape for n in unread})
 
 
 def chained_call(
