@@ -86,6 +86,17 @@ def test_functions_keep_their_word(op: str, dtype: Any, level: str) -> None:
     assert ulps(found, exact(op, x)) <= bounds[dtype is np.float64]
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_plain_logarithms_are_those_of_normal_numbers_and_nan(dtype: Any, level: str) -> None:
+    limits = np.finfo(dtype)
+    x = np.random.default_rng(4).uniform(1, 3, 2000).astype(dtype)
+    powers = np.ldexp(x, np.arange(len(x)) % (limits.maxexp - 1))
+    x = np.concatenate([x, powers, np.array([1, limits.tiny, limits.max], dtype)])
+    assert ulps(evaluated("plain_log", x, level=level), exact("log", x)) <= CLAIMS["log"][0]
+    assert np.isnan(evaluated("plain_log", np.array([np.nan, -np.nan], dtype), level=level)).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_functions_keep_the_sign_of_zero(dtype: Any) -> None:
     zeros = np.array([0.0, -0.0], dtype)

@@ -376,6 +376,7 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "sqrt": np.sqrt,
     "exp": np.exp,
     "weight": np.exp,
+    "plain_log": np.log,
     "log": np.log,
     "erf": error_function,
     "floor": np.floor,

@@ -34,7 +34,7 @@ OPERATIONS_OF = {
     **dict.fromkeys(("add", "sub", "mul", "min", "max"), 1),
     **dict.fromkeys(("div", "sqrt"), 4),
     **dict.fromkeys(("exp", "weight", "erf", "tanh"), 8),
-    "log": 16,
+    **dict.fromkeys(("log", "plain_log"), 16),
     **dict.fromkeys(("mod", "fmod"), 30),
     **dict.fromkeys(("sin", "cos", "tan", "asin", "acos"), 45),
     "atan": 16,

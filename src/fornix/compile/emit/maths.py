@@ -149,16 +149,21 @@ _LOG_TERMS = {FLOAT32: 4, FLOAT64: 10}
 
 def _split(x: Scalar) -> tuple[Scalar, Scalar]:
     """M and e with x = m·2ᵉ and √½ ≤ m < √2, for x positive and finite; e as a float."""
-    whole, mantissa, bias = _BITS[x.dtype]
+    _, mantissa, bias = _BITS[x.dtype]
     least = 2.0 ** (1 - bias)
     is_tiny = x < least
-    bits = bitcast(select(is_tiny, x * 2.0**mantissa, x), whole)
+    m, exponent = _split_normal(select(is_tiny, x * 2.0**mantissa, x))
+    return m, exponent - select(is_tiny, const(float(mantissa), x.dtype), 0.0)
+
+
+def _split_normal(x: Scalar) -> tuple[Scalar, Scalar]:
+    """The same for x normal."""
+    whole, mantissa, _ = _BITS[x.dtype]
     root = {FLOAT32: 0x3F3504F3, FLOAT64: 0x3FE6A09E667F3BCD}[x.dtype]  # the bits of √½
-    shifted = bits - root
+    shifted = bitcast(x, whole) - root
     e = apply("shr", shifted, mantissa)
     m = bitcast(apply("and", shifted, (1 << mantissa) - 1) + root, x.dtype)
-    exponent = Raw("sitofp", e, x.dtype)
-    return m, exponent - select(is_tiny, const(float(mantissa), x.dtype), 0.0)
+    return m, Raw("sitofp", e, x.dtype)
 
 
 def _log_series(s: Scalar) -> Scalar:
@@ -169,16 +174,26 @@ def _log_series(s: Scalar) -> Scalar:
 
 def log(x: Scalar) -> Scalar:
     """With x = 2ᵉ·m and f = m − 1: e·ln 2 + f − f²/2 + s·(f²/2 + R(s)), s = f/(2 + f); 1 ulp."""
-    m, e = _split(x)
-    f = m - 1.0
-    s = f / (f + 2.0)
-    half = 0.5 * f * f
-    high, low = _LN2[x.dtype]
-    inner = _fma(s, half + _log_series(s), e * low)
-    result = _fma(e, high, f - (half - inner))
+    result = _log_of(*_split(x))
     result = select(apply("eq", x, INF), x, result)
     result = select(apply("eq", x, 0.0), -INF, result)
     return select(x >= 0.0, result, NAN)
+
+
+def plain_log(x: Scalar) -> Scalar:
+    """`log` of a normal number above 0, for which x − x is 0, or of NaN, for which it is NaN."""
+    m, e = _split_normal(x)
+    return _log_of(m, e + (x - x))
+
+
+def _log_of(m: Scalar, e: Scalar) -> Scalar:
+    """Log(m·2ᵉ)."""
+    f = m - 1.0
+    s = f / (f + 2.0)
+    half = 0.5 * f * f
+    high, low = _LN2[m.dtype]
+    inner = _fma(s, half + _log_series(s), e * low)
+    return _fma(e, high, f - (half - inner))
 
 
 def log1p(u: Scalar) -> Scalar:
@@ -535,6 +550,7 @@ FUNCTIONS: dict[str, Callable[[Scalar], Scalar]] = {
     "exp": exp,
     "weight": weight,
     "log": log,
+    "plain_log": plain_log,
     "erf": _by_dtype(_erf32, _erf),
     "tanh": _by_dtype(_tanh32, _tanh),
     "sin": _in_float64(_sin),

@@ -128,7 +128,7 @@ def _next_row(
     )
 
 
-STRICT = {"add", "sub", "mul", "div", "fma", "neg", "abs", "sqrt", "exp", "log"}
+STRICT = {"add", "sub", "mul", "div", "fma", "neg", "abs", "sqrt", "exp", "log", "plain_log"}
 """Operations on floats that give NaN wherever an operand is NaN."""
 
 
@@ -188,9 +188,14 @@ def _room(store: Store, axis: Variable) -> Store | None:
 def by_reciprocals(value: Scalar, along: set[Reduce], axis: Variable) -> Scalar:
     """Division by what is the same for the whole row is multiplication by its reciprocal.
 
-    That are the reductions ``along`` its ``axis``, and roots, as of variances.
+    That are the reductions ``along`` its ``axis``, and roots, as of variances. The logarithm of the
+    sum of a softmax asks for no care: that is 1 or more, and no more than a row has elements.
     """
-    new: dict[Scalar, Scalar] = {}
+    new: dict[Scalar, Scalar] = {
+        e: apply("plain_log", *e.args)
+        for e in walk(value)
+        if isinstance(e, Apply) and e.op == "log" and _is_1_or_more(e.args[0], along)
+    }
     found = (e for e in walk(value) if isinstance(e, Apply) and e.op == "div")
     for e in (x for x in found if x.dtype in _LEAST):
         divided, by = e.args

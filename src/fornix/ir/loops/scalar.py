@@ -57,6 +57,7 @@ OPERATIONS = {
     "not": Operation(1, _BITS),  # logical on bool, bitwise on integers; so are and, or, xor
     **dict.fromkeys(("sqrt", "exp", "log", "erf"), Operation(1, _FLOAT)),
     "weight": Operation(1, _FLOAT),  # exp of what is at most 0; 0 where that is no normal number
+    "plain_log": Operation(1, _FLOAT),  # log of a normal number above 0, or of NaN
     **dict.fromkeys(("floor", "ceil", "trunc", "rint"), Operation(1, _FLOAT)),
     **dict.fromkeys(("sin", "cos", "tan", "asin", "acos", "atan"), Operation(1, _FLOAT)),
     **dict.fromkeys(("sinh", "cosh", "tanh", "asinh", "acosh", "atanh"), Operation(1, _FLOAT)),
