@@ -63,6 +63,14 @@ def test_tiles_of_bytes_are_as_wide_as_the_axis_that_they_cross(n: int, level: s
     assert (piece.nest.kind, piece.nest.lanes) == ("turned", 8)
 
 
+@pytest.mark.parametrize("columns", [16, 24, 32, 48])
+def test_bytes_are_turned_to_rows_shorter_than_a_vector(columns: int) -> None:
+    buffer = stored(turned(tensor("x", (2, columns, 700), UINT8))).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    assert [p.nest.kind for p in schedule(buffer.source, target("x86-64-v4"))] == ["turned"]
+
+
 @pytest.mark.parametrize("dtype", [INT64, FLOAT64, FLOAT32])
 def test_tiles_do_not_wait_for_gathering_to_pay(dtype: DType) -> None:
     buffer = stored(turned(tensor("x", (2, 1000, 77), dtype))).buffer
@@ -74,7 +82,7 @@ def test_tiles_do_not_wait_for_gathering_to_pay(dtype: DType) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(("dtype", "open_axes"), [(UINT8, "bmn"), (UINT8, "n"), (UINT16, "m")])
-@pytest.mark.parametrize(("m", "n"), [(7, 31), (45, 33)])
+@pytest.mark.parametrize(("m", "n"), [(7, 31), (45, 33), (16, 3), (1, 1), (33, 16), (5, 17)])
 def test_extents_that_a_run_tells_fill_pairs_or_not(
     m: int, n: int, dtype: DType, level: str, open_axes: str
 ) -> None:

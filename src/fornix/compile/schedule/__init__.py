@@ -13,7 +13,7 @@ from dataclasses import replace as replace_fields
 from fornix.compile.attention import as_attention
 from fornix.compile.axes import cut, merge
 from fornix.compile.convolution import Convolution, convolution
-from fornix.compile.cost import accesses, outer_reductions, stride_of
+from fornix.compile.cost import accesses, outer_reductions
 from fornix.compile.nest import Nest
 from fornix.compile.phases import joined, phases
 from fornix.compile.schedule.across import across_by_size
@@ -328,8 +328,7 @@ def _alike(store: Store) -> list[Variable]:
 
 def _of_rows(store: Store, vector: Variable | None, target: Target, lanes: int) -> Iterator[Piece]:
     """``store`` in vectors along ``vector``, or turned to them."""
-    beside = vector or next((a for a in store.axes if stride_of(store.address, a) == 1), None)
-    turned = woven_nest(store, lanes) or turned_nest(store, beside, lanes)
+    turned = woven_nest(store, lanes) or turned_nest(store, vector, lanes)
     if turned is not None:
         colours = in_colours(store)
         if colours is None:

@@ -119,8 +119,15 @@ def in_colours(store: Store) -> tuple[DimLike, Store] | None:
 
 
 def turned_nest(store: Store, vector: Variable | None, lanes: int) -> Nest | None:
-    """``store`` in tiles, if some of what it reads lies across its vector axis."""
+    """``store`` in tiles, if some of what it reads lies across its vector axis.
+
+    That is the one along which elements lie side by side, but where it is too short for a tile and
+    another one, ``vector``, is better.
+    """
     lanes = _lanes_of(store, lanes)
+    beside = next((a for a in store.axes if stride_of(store.address, a) == 1), None)
+    if vector is None or (beside is not None and less(beside.extent, MAX_LANES) is not True):
+        vector = beside
     if vector is None or lanes < LEAST_EXTENT or store.value.size > MAX_NODES:
         return None
     if stride_of(store.address, vector) != 1 or outer_reductions(store.value):
@@ -226,7 +233,9 @@ def _nest(store: Store, vector: Variable, across: Variable, loads: list[Load], l
     if count == 1 or isinstance(across.extent, int):
         return Nest("turned", (chunks,), lanes, parallel)
     fits = index(width - 1) < index(across.extent)
-    rest = Chunks((*others, across), (Loop(vector, (put,)),))
+    single = Variable("b", ceildiv(across.extent, lanes))
+    narrow = Turn(vector, across, single.dim * lanes, tuple(loads), put)
+    rest = Chunks((*others, single), (Lanes(vector, 1, (narrow,)),))
     return Nest("turned", (When(fits, (chunks,)), When(~fits, (rest,))), lanes, parallel)
 
 
