@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.compile.text.calls import first_words
+from fornix.compile.text.calls import Crowded, Keys, Numbers, first_words
+from fornix.compile.text.routines import FACTOR
 from fornix.format.text import parse_model
 from fornix.ir.load import from_message
 from fornix.reference import ReferenceEvaluator
@@ -116,3 +117,49 @@ def test_machine_code_does_it() -> None:
     assert step.way is not None
     assert type(step.way).__module__ == gram_way.__module__
     assert step.way([np.array(["a"], object)], Run({}, ())) is not None
+
+
+def unmixed(places: range) -> Array:
+    """Numbers of which the table of keys makes those of ``places``, times 2³²: all of one place.
+
+    What it makes is x·f, and what is in the higher half of that added to the lower one, bit by bit.
+    """
+    inverse = pow(FACTOR, -1, 2**64)
+    products = [(place << 32) | place for place in places]
+    found = [product * inverse % 2**64 for product in products]
+    return np.array(found, np.uint64).view(np.int64)
+
+
+def test_numbers_that_were_chosen_to_meet_are_left_to_the_kernel() -> None:
+    keys = unmixed(range(1, 1500))
+    with pytest.raises(Crowded):
+        Numbers(keys.tolist())
+    made = model("int64[N, C]", "TF", keys.tolist(), [0])
+    agree(made, np.stack([keys[:40], keys[-40:]]))
+    session = InferenceSession(made)
+    assert session._programs is not None
+    (step,) = session._programs.general.steps
+    assert step.way is None
+
+
+def test_texts_that_were_chosen_to_meet_are_left_to_the_kernel() -> None:
+    lengths = 8 << 2  # of eight bytes, of a kind that is none, one or two
+    first = unmixed(range(1, 3000)).view(np.uint64)
+    texts = list[str]()
+    inverse = pow(FACTOR, -1, 2**64)
+    for number in first.tolist():
+        high = number >> 32
+        if high >> 31:
+            continue  # no product of which the higher half is added so
+        part = ((high << 32) | ((number & 0xFFFFFFFF) ^ high)) * inverse % 2**64
+        text = (part ^ (lengths + 1)).to_bytes(8, "little").decode("latin-1")
+        if not text.isascii():
+            texts.append(text)
+    with pytest.raises(Crowded):
+        Keys(texts)
+
+
+@pytest.mark.parametrize("step", [1, 2**20, 2**40, -(2**32), 1_000_003])
+def test_numbers_in_steps_do_not_meet(step: int) -> None:
+    keys = np.arange(20_000) * step
+    assert Numbers(keys.tolist()).count == len(keys)

@@ -258,17 +258,33 @@ def _mixed(seeds: Array, parts: Array | int) -> Array:
     return np.asarray(products ^ (products >> words.HALF))
 
 
+class Crowded(Exception):
+    """Keys whose seeds lead to the same places: a table of them would take long to make and read.
+
+    Of keys that nobody chose for that, one of 10⁷ lies some 90 places behind its own.
+    """
+
+
+FARTHEST = 256
+"""Places behind its own at which a key may lie."""
+
+
 def _hashed(seeds: Array, numbers: Sequence[int]) -> Array:
-    """A table with an entry for each of ``numbers``, where its seed says or behind it."""
+    """A table with an entry for each of ``numbers``, where its seed says or behind it.
+
+    Raises Crowded where that is far.
+    """
     size = 4
     while size < 2 * len(numbers) + 1:
         size *= 2
     made = np.full((size, 2), -1, np.int64)
     taken: set[int] = set()
     for number in numbers:
-        at = int(seeds[number]) & (size - 1)
+        at = own = int(seeds[number]) & (size - 1)
         while at in taken:
             at = (at + 1) & (size - 1)
+            if (at - own) & (size - 1) > FARTHEST:
+                raise Crowded
         taken.add(at)
         made[at] = seeds[number], number
     return made

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fornix.compile.text import routines as words
-from fornix.compile.text.calls import Grams, Keys, TextCall, first_words, text_call
+from fornix.compile.text.calls import Crowded, Grams, Keys, TextCall, first_words, text_call
 from fornix.dtype import FLOAT32, FLOAT64, STRING
 from fornix.ir.attribute import Attribute, plain_attributes
 from fornix.ir.graph import Node
@@ -74,6 +74,14 @@ def text_way(node: Node, code: TextCode, kernel: Kernel | None) -> Way | None:
     is_stored = all(value is None or value.constant is not None for value in node.inputs)
     if kernel is None or is_stored or not first_words():
         return None  # ways read what a run computes
+    try:
+        return _way(node, code, kernel)
+    except Crowded:  # the kernel's tables are Python's
+        return None
+
+
+def _way(node: Node, code: TextCode, kernel: Kernel) -> Way | None:
+    """The same of a node that reads what a run computes; raises Crowded."""
     if (node.domain, node.op_type) in FOUND:
         from fornix.runtime.text.finding import found_way  # noqa: PLC0415 - reads expressions
 
