@@ -236,3 +236,44 @@ def test_what_is_no_plain_text_counts_as_it_prints(feed: list[Any]) -> None:
         [found] = session.run(None, {"x": x})
         [wanted] = ReferenceEvaluator(made).run(None, {"x": np.array(plain, object)[:, None]})
         np.testing.assert_array_equal(found, wanted)
+
+
+def of_columns(
+    columns: int, axis: int = 1, *, lengths: tuple[int, int] = (1, 2), skip: int = 0
+) -> Any:
+    """Texts that Tokenizer reads as they are fed, in some columns."""
+    return from_message(
+        parse_model(f"""
+    <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+    g (string[N, {columns}] x) => (float[M, 8] y) {{
+      words = com.microsoft.Tokenizer <mark = 0, mincharnum = 1, pad_value = "#",
+                                       tokenexp = "[a-zA-Z0-9_]+"> (x)
+      rows = Flatten <axis = {axis}> (words)
+      y = TfIdfVectorizer <max_gram_length = {lengths[1]}, min_gram_length = {lengths[0]},
+        max_skip_count = {skip}, mode = "TF", ngram_counts = [0, 4],
+        ngram_indexes = [0, 1, 2, 3, 4, 5, 6, 7],
+        pool_strings = ["a", "ab", "ABC", "c", "a", "ab", "ab", "a", "b", "ABC", "c", "a"]> (rows)
+    }}
+    """)
+    )
+
+
+@pytest.mark.parametrize("lengths", [(1, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize("skip", [0, 3])
+def test_a_column_of_texts_is_counted_as_a_list_is(lengths: tuple[int, int], skip: int) -> None:
+    compare(of_columns(1, lengths=lengths, skip=skip), sampled(40, 7), {"WordCounts"})
+
+
+def test_a_column_without_texts_has_no_counts() -> None:
+    session = InferenceSession(of_columns(1))
+    for rows in (2, 0, 3, 0):
+        [found] = session.run(None, {"x": sampled(rows, 8)})
+        [wanted] = ReferenceEvaluator(of_columns(1)).run(None, {"x": sampled(rows, 8)})
+        assert found.shape == wanted.shape == (rows, 8)
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(("columns", "axis"), [(2, 1), (1, 2)])
+def test_words_of_several_texts_in_a_row_are_no_column(columns: int, axis: int) -> None:
+    x = np.concatenate([sampled(20, 9)] * columns, axis=1)
+    compare(of_columns(columns, axis), x, {"Tokenizer", "TfIdfVectorizer", "Flatten"})

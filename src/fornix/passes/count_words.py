@@ -2,7 +2,8 @@
 
 For sessions alone. Few words of a long list occur in a text, so work goes with those that do:
 
-1. StringNormalizer, Tokenizer and TfIdfVectorizer in a row become WordCounts, times weights.
+1. StringNormalizer, Tokenizer and TfIdfVectorizer in a row become WordCounts, times weights: of a
+   list of texts, or of a column of them whose words Flatten puts in rows.
 2. Counts times a row of numbers, divided by the length of each row, times a matrix become
    WordProduct, which reads no row of the matrix for a word that does not occur.
 """
@@ -95,7 +96,7 @@ def _cutting(node: Node, inference: Inference) -> tuple[Value, dict[str, Any]] |
     fact = None if texts is None else inference.fact(texts)
     if fact is None or not fact.has_rank or fact.dtype is not STRING or fact.constant is not None:
         return None
-    if texts is None or fact.rank != 1 or fact.shape[0] == 0:
+    if texts is None or fact.shape[1:] not in {(), (1,)} or fact.rank == 0 or fact.shape[0] == 0:
         return None
     return _flat_source(texts, inference), attributes
 
@@ -119,17 +120,18 @@ def _made_by(
     """The node that makes ``value``, past some that leave it as it is."""
     node = value.producer if value is not None else None
     while node is not None and node.op_type in passed and node not in inference.broken:
-        is_flat = node.op_type != "Flatten" or (
-            node.attr("axis", 1) == 1 and _rank(node.inputs[0], inference) == 2
-        )
         x = node.inputs[0]
+        is_flat = node.op_type != "Flatten" or _is_flat(node, inference)
         node = x.producer if is_flat and x is not None else None
     return node if node is not None and node.op_type in wanted else None
 
 
-def _rank(value: Value | None, inference: Inference) -> int | None:
-    fact = None if value is None else inference.fact(value)
-    return fact.rank if fact is not None and fact.has_rank else None
+def _is_flat(node: Node, inference: Inference) -> bool:
+    """Whether a Flatten takes nothing away but an axis of extent 1 behind the first."""
+    fact = None if node.inputs[0] is None else inference.fact(node.inputs[0])
+    if fact is None or not fact.has_rank or node.attr("axis", 1) != 1:
+        return False
+    return fact.rank == 2 or (fact.rank == 3 and fact.shape[1] == 1)
 
 
 class _Counting:
