@@ -46,6 +46,7 @@ from fornix.compile.schedule.running import running_nest
 from fornix.compile.schedule.scaled import block_nests, block_sum
 from fornix.compile.schedule.separate import separated
 from fornix.compile.schedule.short import short_nest
+from fornix.compile.schedule.single_row import single_row
 from fornix.compile.schedule.small_images import Way, chosen, only_if, ways
 from fornix.compile.schedule.spans_of_terms import in_spans
 from fornix.compile.schedule.spread import spread
@@ -281,6 +282,10 @@ def _of_sums(store: Store, target: Target, lanes: int) -> Iterator[Piece]:
         if few is not None:
             yield from _only_if(few.is_it, _of_stages((*few.first, few.sums), target))
             pieces = [*_only_if(1 - few.is_it, pieces)]
+        single = single_row(store) if first else None
+        if single is not None:
+            yield from _only_if(single[0], _of_store(single[1], target))
+            pieces = [*_only_if(1 - single[0], pieces)]
         yield from pieces
 
 
