@@ -69,6 +69,7 @@ class Level(IntEnum):
 
 Run = Callable[[Graph, Inference], Changes]
 Watch = Callable[[str, Model], None]
+Look = Callable[[Graph, Inference], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,10 @@ def _unwatched(_name: str, _model: Model) -> None:
     """Nobody watches."""
 
 
+def _unseen(_graph: Graph, _inference: Inference) -> None:
+    """Nobody looks."""
+
+
 def optimize(
     model: Model,
     level: Level | str = Level.ALL,
@@ -170,6 +175,7 @@ def optimize(
     inline: bool = False,
     debug: bool = False,
     native: Native | None = None,
+    look: Look = _unseen,
 ) -> Model:
     """A copy of ``model`` that computes the same with less work; names of outputs stay.
 
@@ -178,9 +184,13 @@ def optimize(
     used; with ``inline`` calls of model functions are replaced by their bodies. ``debug`` verifies
     the graph after each pass. With ``native`` the result is for the engine, which knows operators
     besides the standard's. A model that cannot run as the standard has it stays as it is, for the
-    kernels to say what is wrong with which node. Raises InvalidArgument for another level.
+    kernels to say what is wrong with which node. ``look`` is given the graph before the first pass.
+    Raises InvalidArgument for another level.
     """
-    found = optimize_explained(model, level, opset=opset, inline=inline, debug=debug, native=native)
+    with collector_paused(), np.errstate(all="ignore"):  # as kernels compute
+        found = _optimized(
+            model, _level(level), opset, _unwatched, look, inline=inline, debug=debug, native=native
+        )
     return found[0]
 
 
@@ -200,7 +210,7 @@ def optimize_explained(
     """
     with collector_paused(), np.errstate(all="ignore"):  # as kernels compute
         return _optimized(
-            model, _level(level), opset, watch, inline=inline, debug=debug, native=native
+            model, _level(level), opset, watch, _unseen, inline=inline, debug=debug, native=native
         )
 
 
@@ -209,6 +219,7 @@ def _optimized(
     level: Level,
     opset: int | None,
     watch: Watch,
+    look: Look,
     *,
     inline: bool,
     debug: bool,
@@ -236,6 +247,7 @@ def _optimized(
     if native is not None:
         optimized.opset_imports.setdefault(DOMAIN, 1)
     inference = infer_model(optimized)
+    look(optimized.graph, inference)
     for step in _passes(native):
         if step.level <= level:
             run(step.name, partial(step.run, optimized.graph, inference))

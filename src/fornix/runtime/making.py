@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,6 +41,7 @@ from fornix.runtime.control.calls import without_calls
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import Part, Placement, Provider, Step
+from fornix.runtime.sizing.claims import Claim, claims, unasked
 from fornix.runtime.sizing.extents import (
     bound_symbols,
     name_extents,
@@ -87,13 +88,14 @@ def make_program(
     if level is None:
         level = Level.ALL if providers[0].optimizes else Level.NONE
     native = native_of(options) if providers[0].optimizes else None
-    fixed = _fixed(source)
+    fixed = _with_zeros(_fixed(source), numbers)
     inlined = fixed if native is None or level is Level.NONE else without_calls(fixed)
-    model = optimize(inlined, level, native=native)
+    asked: set[Claim] = set()
+    model = optimize(inlined, level, native=native, look=lambda *told: asked.update(claims(*told)))
     name_extents(model, numbers)
     graph = model.graph
     symbols = bound_symbols(graph.inputs)
-    inference = _taken_alike(model)
+    inference = _taken_alike(model, asked, numbers)
     _require_sound(source, inference, graph)
     if providers[0].takes_parts:
         inference = _taken_apart(model, inference, level)
@@ -128,10 +130,25 @@ def make_program(
     return program
 
 
-def _taken_alike(model: Model) -> Inference:
-    """What is known of ``model`` where extents have the names of those they are taken for."""
+def _with_zeros(model: Model, numbers: Mapping[str, int]) -> Model:
+    """``model`` with these ``numbers`` if some are 0, which Reshape takes for copies of extents."""
+    if 0 not in numbers.values():
+        return model
+    named = model.clone()
+    name_extents(named, numbers)
+    return named
+
+
+def _taken_alike(model: Model, asked: Collection[Claim], numbers: Mapping[str, int]) -> Inference:
+    """What is known of ``model`` where extents have the names of those they are taken for.
+
+    So they have where somebody ``asked`` for it who is not there any longer.
+    """
     graph, inference = model.graph, infer_model(model)
-    seen: list[dict[str, DimLike]] = [{}]
+    seen = [unasked(asked, graph, inference, numbers) if asked else {}]
+    if seen[0]:
+        name_extents(model, seen[0])
+        inference = infer_model(model)
     while len(seen) < MOST_NAMINGS and (
         found := taken_for_equal(_by_rules(inference, graph), graph.inputs)
         or taken_to_fit(inference, graph.nodes)

@@ -271,8 +271,12 @@ def _broadcast(
 ) -> None:
     shapes = [fact.shape for fact in facts if fact is not None]
     _align(found, shapes)
-    result = results[0].shape
-    for shape in shapes:  # of operators whose result has the shape of one input, as PRelu
+    _cover(found, results[0].shape, shapes)
+
+
+def _cover(found: Agreement, result: Shape, shapes: Sequence[Shape]) -> None:
+    """Nothing broadcasts a result that has the shape of one input, as that of PRelu."""
+    for shape in shapes:
         for whole, extent in zip(reversed(result), reversed(shape), strict=False):
             if whole == 1:
                 found.same(1, extent)
@@ -311,6 +315,7 @@ def _gemm(
     one, other, *rest = (fact.shape for fact in facts if fact is not None)
     found.same(one[0 if _is_set(node, "transA") else 1], other[1 if _is_set(node, "transB") else 0])
     _align(found, [results[0].shape, *rest])
+    _cover(found, results[0].shape, rest)
 
 
 _TURNED = ("transA", "transB")

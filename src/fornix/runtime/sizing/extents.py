@@ -121,13 +121,13 @@ def taken_for_equal(facts: Iterable[Fact], inputs: Sequence[Value]) -> dict[str,
             met = [d for d in among if isinstance(d, Dim) and d.name in given]
             names = [d.name for d in met if d.name is not None]
             if len(met) < 2 or len(met) < len(among) or found.keys() & set(names):
-                found |= _solved([*among], given, found)
+                found |= solved([*among], given, found)
                 continue
             found |= dict.fromkeys(names[1:], met[0])
     return {name: d for name, d in found.items() if not found.keys() & _symbols(d) - {name}}
 
 
-def _solved(
+def solved(
     extents: Sequence[DimLike],
     given: Mapping[str, tuple[Value, int]],
     found: Mapping[str, DimLike],
