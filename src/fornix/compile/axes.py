@@ -46,6 +46,17 @@ MAX_PIECES = 9
 """A nest is cut into at most so many: borders and middle of two axes."""
 
 
+def only_place(address: DimLike, axis: Variable) -> Loaded | None:
+    """The integer from memory that ``address`` is counted on by along ``axis``, if nothing else."""
+    if isinstance(address, int):
+        return None
+    moved = [(m, c) for m, c in address.terms.items() if any(axis in a.variables for a in m)]
+    if len(moved) != 1 or len(moved[0][0]) != 1 or moved[0][1] != 1:
+        return None
+    (atom,) = moved[0][0]
+    return atom if isinstance(atom, Loaded) else None
+
+
 def rewritten(store: Store, axes: Iterable[Variable], values: Mapping[Atom, DimLike]) -> Store:
     """``store`` over other ``axes``, with its loop variables replaced by ``values``."""
     return Store(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fornix.ir.dim import DimLike
-from fornix.ir.loops import Buffer, Load, Reduce, Routine, Scalar, Variable
+from fornix.ir.loops import Buffer, Load, Loaded, Reduce, Routine, Scalar, Variable
 
 Line: TypeAlias = "tuple[Buffer, DimLike]"
 """The line of a cache that holds an element of a buffer."""
@@ -339,6 +339,31 @@ class Weave:
 
 
 @dataclass(frozen=True)
+class Picks:
+    """How elements at `place`, an integer from memory, are picked out of `count` vectors each.
+
+    It varies along one axis, where it rises by up to ``count`` from value to value and never falls.
+    In registers elements have so many `bits`. Of each vector of them it is kept where those begin
+    that they are picked from, in `firsts`, and which of these they are, in `numbers`.
+    """
+
+    place: Loaded
+    count: int
+    bits: int
+    firsts: Buffer
+    numbers: Buffer
+
+
+@dataclass(frozen=True)
+class Picked:
+    """`body`, where elements are picked along `axis` as `picks` say; that is worked out before."""
+
+    axis: Variable
+    picks: tuple[Picks, ...]
+    body: Block
+
+
+@dataclass(frozen=True)
 class Call:
     """The function of ``routine`` on its memory and numbers."""
 
@@ -347,7 +372,7 @@ class Call:
 
 Statement: TypeAlias = (
     "Put | Loop | When | Lanes | Chunks | Stretch | ChunkedLanes | Fold | Carry | Tile | Parts"
-    " | Gates | Patch | Window | Turn | Weave | Call"
+    " | Gates | Patch | Window | Turn | Weave | Picked | Call"
 )
 Block: TypeAlias = tuple[Statement, ...]
 

@@ -2,9 +2,9 @@
 
 `builder` knows text, levels and loops; `emitter` holds what is known while a kernel is written;
 `statements`, `values`, `indices`, `memory` and `folds` write the parts, `tiles`, `patches`,
-`windows`, `gates`, `halves` and `turned` what computes many elements at once, `routines` functions
-in the words of a `vocabulary`; `convert`, `maths` and `tables` take apart what no processor has, as
-expressions; `instructions`, `raw`, `bytes` and `types` know LLVM's spellings.
+`windows`, `gates`, `halves`, `turned` and `picked` what computes or reads many elements at once,
+`routines` functions in the words of a `vocabulary`; `convert`, `maths` and `tables` take apart what
+no processor has, as expressions; `instructions`, `raw`, `bytes` and `types` know LLVM's spellings.
 """
 
 from __future__ import annotations

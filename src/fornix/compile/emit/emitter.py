@@ -13,6 +13,7 @@ from fornix.compile.emit import folds, indices, values
 from fornix.compile.emit.builder import Builder, Value, flatten
 from fornix.compile.emit.types import lane_numbers, register_type, vector_type
 from fornix.compile.kernel import SCRATCH_ALIGNMENT, Check
+from fornix.compile.nest import Picks
 from fornix.compile.target import Target
 from fornix.dtype import BOOL, INT8, INT16, INT32, DType
 from fornix.ir.dim import Dim, DimLike, atoms, ceildiv
@@ -52,6 +53,8 @@ class Emitter(Builder):
         self.units: Sequence[int] = (0,)
         self.masks: dict[int, Value] = {}
         self.places: dict[Atom, Value] = {}
+        self.picks: dict[Atom, Picks] = {}
+        """How elements are read that lie at near places from memory."""
         self.expansions: dict[Scalar, Scalar] = {}
         self._moved: dict[tuple[object, ...], Substitution] = {}
         self.changing: frozenset[Buffer] = frozenset()

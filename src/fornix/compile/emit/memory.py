@@ -16,11 +16,12 @@ from fornix.compile.emit.builder import Value
 from fornix.compile.emit.indices import stride
 from fornix.compile.emit.instructions import binary
 from fornix.compile.emit.looked_up import byte_of, look_up
+from fornix.compile.emit.picked import picked, picks_of
 from fornix.compile.emit.shifted import is_shifted, load_shifted
 from fornix.compile.emit.types import literal, memory_type, register_type, size_of, suffix
 from fornix.compile.nest import Put
 from fornix.dtype import BOOL, UINT8, DType
-from fornix.ir.dim import DimLike, is_nonnegative
+from fornix.ir.dim import Dim, DimLike, is_nonnegative
 from fornix.ir.dim.expression import substitute, terms_of
 from fornix.ir.loops import Apply, Buffer, Const, Load, Scalar, const, loaded, select
 from fornix.ir.loops import load as load_scalar
@@ -61,6 +62,10 @@ def _load_lanes(em: Emitter, e: Load, step: int | None, mask: Value | None, unit
     NB: for processors without AVX-512, LLVM makes of a masked load whose mask is constant and off
     in every second lane one that reads all lanes, also what lies behind the end of a buffer.
     """
+    picks = picks_of(em, e) if step is None else None
+    if picks is not None:
+        origin = address(em, e.buffer, e.address - Dim({(picks.place,): 1}))
+        return picked(em, e, picks, unit, origin)
     is_masked = mask is not None and (e.guard is not None or "avx512f" not in em.target.features)
     if step is None and not is_masked and em.is_aligned and em.vector is not None:
         near = near_offsets(e.address, em.vector, em.lanes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from fornix.compile.emit.gates import gates
 from fornix.compile.emit.memory import ask, in_bytes, store
 from fornix.compile.emit.packed import store_all
 from fornix.compile.emit.patches import patch
+from fornix.compile.emit.picked import prepare
 from fornix.compile.emit.routines import call
 from fornix.compile.emit.tiles import tile
 from fornix.compile.emit.windows import window
@@ -27,6 +29,7 @@ from fornix.compile.nest import (
     Loop,
     Parts,
     Patch,
+    Picked,
     Put,
     Statement,
     Stretch,
@@ -61,6 +64,8 @@ def _statement(em: Emitter, statement: Statement) -> None:
             _loop(em, statement)
         case When():
             _when(em, statement)
+        case Picked():
+            _picked(em, statement)
         case Lanes():
             bounds = (0, statement.axis.extent)
             vector_loop(
@@ -128,6 +133,18 @@ def _loop(em: Emitter, loop: Loop) -> None:
 def _when(em: Emitter, when: When) -> None:
     """What is in it reads memory there."""
     em.once(em.value(when.condition).text, lambda: run(em, when.body))
+
+
+def _picked(em: Emitter, statement: Picked) -> None:
+    def turn(_: list[str]) -> Sequence[str]:
+        for picks, unit in itertools.product(statement.picks, em.units):
+            prepare(em, picks, unit)
+        return []
+
+    vector_loop(em, statement.axis, (0, statement.axis.extent), 1, [], turn)
+    em.picks = {picks.place: picks for picks in statement.picks}
+    run(em, statement.body)
+    em.picks = {}
 
 
 def _swung(em: Emitter, i: str, extent: Value, swing: Value) -> Value:

@@ -37,6 +37,7 @@ from fornix.compile.schedule.map import (
 from fornix.compile.schedule.ordered import routine_nest, scan_nest, update_nest
 from fornix.compile.schedule.pairs import contraction_in_pairs
 from fornix.compile.schedule.parts import part_nests
+from fornix.compile.schedule.picked import picked_nest
 from fornix.compile.schedule.planes import plane_stages
 from fornix.compile.schedule.powers import powers_nest
 from fornix.compile.schedule.reordered import has_few_columns, reordered, with_rest_apart
@@ -348,7 +349,9 @@ def _of_rows(store: Store, vector: Variable | None, target: Target, lanes: int) 
         yield Piece(row_nest(store, *row, target), (store,))
         return
     nest = streamed_sums(store, vector, lanes) or powers_nest(store, lanes)
-    yield Piece(nest or map_nest(store, lanes_along(store, vector, lanes)), (store,))
+    near = lanes_along(store, vector, lanes)
+    nest = nest or picked_nest(store, vector, target, near) or map_nest(store, near)
+    yield Piece(nest, (store,))
 
 
 __all__ = ["Piece", "routine_nest", "schedule"]
