@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -286,3 +287,41 @@ def test_other_weights_than_of_8_bits_are_refused() -> None:
     text = whole([helper.make_node("MatMul", ["x", "w"], ["y"])], [numpy_helper.from_array(w, "w")])
     with pytest.raises(InvalidUse, match=r"fornix\.weights must be float32 or int8, found 'int3'"):
         narrowed(text, "int3")
+
+
+def quantized_on_both_sides(domain: str, opset: int, x: Any, w: Any, **blocks: Any) -> Any:
+    """x[M, K], quantised as ``x`` says, times the stored matrix ``w``."""
+    shape = (-(-K // blocks["block_size"]), N) if blocks else (N,)
+    data = {"s": np.float32(0.05), "z": drawn(x), "w": w, "ws": scales(*shape)}
+    data |= {"wz": drawn(w.dtype, *shape)}
+    make = partial(helper.make_node, domain=domain)
+    nodes = [
+        make("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        make("DequantizeLinear", ["q", "s", "z"], ["a"]),
+        make("DequantizeLinear", ["w", "ws", "wz"], ["b"], axis=0 if blocks else 1, **blocks),
+        helper.make_node("MatMul", ["a", "b"], ["y"]),
+    ]
+    given = helper.make_tensor_value_info("x", 1, ["M", K])
+    result = helper.make_tensor_value_info("y", 1, ["M", N])
+    stored = [numpy_helper.from_array(np.asarray(a), name) for name, a in data.items()]
+    graph = helper.make_graph(nodes, "g", [given], [result], stored)
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=11)
+
+
+@pytest.mark.parametrize(
+    ("domain", "opset"), [("", 21), ("com.microsoft", 21), ("com.microsoft", 17)]
+)
+@pytest.mark.parametrize("dtype", [ml_dtypes.int4, ml_dtypes.uint4, np.int8])
+@pytest.mark.parametrize(("x", "wanted"), [(np.uint8, "MatMulInteger"), (np.uint16, "MatMulNBits")])
+def test_bytes_meet_integers_and_wider_numbers_matrices_of_few_bits(
+    domain: str, opset: int, dtype: Any, x: Any, wanted: str
+) -> None:
+    text = quantized_on_both_sides(domain, opset, x, drawn(dtype, K, N))
+    assert wanted in agree(text)
+
+
+@pytest.mark.parametrize("x", [np.int8, np.uint16])
+def test_quantised_rows_meet_blocks_of_few_bits(x: Any) -> None:
+    text = quantized_on_both_sides("", 21, x, drawn(ml_dtypes.uint4, K, N), block_size=64)
+    assert "MatMulNBits" in agree(text)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from fornix.dtype import FLOAT32, DType
+from fornix.dtype import FLOAT32, INT8, UINT8, DType
 from fornix.infer import Inference
 from fornix.ir.graph import Graph, Node, Value
 from fornix.ops.microsoft import DOMAIN
@@ -158,6 +158,20 @@ def rounded(b: Value, *, is_turned: bool) -> _Matrix | None:
     return _Matrix(whole, scales, None, BLOCK, 8)
 
 
+def _is_of_bytes(a: Value, make: Maker) -> bool:
+    """Whether bytes are dequantized to ``a``."""
+    node = a.producer
+    if node is None or node.op_type != "DequantizeLinear" or node.inputs[0] is None:
+        return False
+    return make.fact(node.inputs[0]).dtype in {INT8, UINT8}
+
+
+def _is_in_blocks(b: Value) -> bool:
+    """Whether blocks of the matrix ``b`` have scales of their own."""
+    node = _unturned(b)[0].producer
+    return node is not None and node.attr("block_size", 0) > 0
+
+
 @dataclass(frozen=True)
 class _Reader:
     """How second factors are read as integers, and how exactly they are multiplied."""
@@ -175,7 +189,7 @@ def _product(
 ) -> Value | None:
     """The product of a and b, if that is read as integers, with a bias added."""
     a, b, bias = operands
-    if a.producer is not None and a.producer.op_type == "DequantizeLinear":
+    if _is_of_bytes(a, make) and not _is_in_blocks(b):
         return None  # both are integers
     fact = make.fact(a)
     if fact.dtype is not FLOAT32 or not fact.has_rank or fact.rank < 2:

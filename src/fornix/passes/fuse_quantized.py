@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from fornix.dtype import FLOAT32, INT8, UINT8
+from fornix.dtype import FLOAT32, INT4, INT8, INT32, UINT4, UINT8, DType
 from fornix.ir.dim import known
 from fornix.ir.graph import Node, Value
+from fornix.ops.microsoft import DOMAIN
 from fornix.passes.make import Maker
 from fornix.passes.pattern import P, Rule, any_, const, rewrite
 
@@ -35,6 +36,10 @@ MOVES = ("MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze")
 """Operators whose results are some of the elements of their first input."""
 LEAST_POOLED = 12
 """Version of ai.onnx from which on MaxPool takes bytes."""
+LEAST_OF_AXES, LEAST_OF_ALL = 13, 21
+"""Versions of ai.onnx from which on bytes are quantized by axes, and all that com.microsoft has."""
+WHOLE: dict[DType | None, Any] = {INT4: np.int8, UINT4: np.uint8}
+"""Bytes that stored integers of fewer bits are multiplied as."""
 NORMAL = 2.0**-100
 """Between this and its inverse, quotients of multiples by a scale are next to integers."""
 
@@ -43,6 +48,22 @@ def _is_one_scale(scale: Array, zero: Array | None) -> bool:
     """Whether it is one positive number: larger elements stand for larger numbers."""
     is_one = scale.size == 1 and (zero is None or zero.size == 1)
     return is_one and scale.dtype == np.float32 and bool(NORMAL < scale.reshape(()) < 1 / NORMAL)
+
+
+@rewrite(*(kind(any_("x"), any_("scale"), any_("zero?"), domain=DOMAIN, bind="node")
+           for kind in (P.QuantizeLinear, P.DequantizeLinear)))  # fmt: skip
+def quantize_as_the_standard(
+    x: Value, scale: Value, node: Node, make: Maker, zero: Value | None = None
+) -> Value | None:
+    """Quantization of com.microsoft = that of ai.onnx, where that knows its types."""
+    is_stored = x.constant is not None and (zero is None or zero.constant is not None)
+    if is_stored and make.fact(x).dtype in WHOLE:
+        x, zero = _whole(x, make), None if zero is None else _whole(zero, make)
+    dtypes = {make.fact(value).dtype for value in (x, scale, node.output)}
+    least = LEAST_OF_AXES if dtypes <= {FLOAT32, INT8, UINT8, INT32} else LEAST_OF_ALL
+    if make.opset < least:
+        return None
+    return make.node(node.op_type, (x, scale, zero), dict(node.attributes))
 
 
 @rewrite(*(getattr(P, name)(_dequantized("x"), any_("other?"), bind="node") for name in MOVES))
@@ -90,7 +111,8 @@ def quantize_again(
 def _is_plain(node: Node, x: Value, scale: Array, axis: int | None, make: Maker) -> bool:
     """Whether bytes become float32, by one scale or, if ``axis`` is given, by one along it."""
     fact = make.fact(x)
-    if fact.dtype not in {INT8, UINT8} or make.fact(node.output).dtype is not FLOAT32:
+    is_byte = fact.dtype in {INT8, UINT8} or (fact.dtype in WHOLE and x.constant is not None)
+    if not is_byte or make.fact(node.output).dtype is not FLOAT32:
         return False
     if node.attr("block_size", 0) or not fact.has_rank:
         return False
@@ -107,8 +129,19 @@ def _scaled(total: Value, x: Array, w: Array, shape: tuple[int, ...], make: Make
 
 
 def _zero(zero: Array | None) -> Array | None:
-    """A zero point as products of integers take it: one number has no axes."""
-    return zero if zero is None or zero.size > 1 else zero.reshape(())
+    """A zero point as products of integers take it: bytes, and one number has no axes."""
+    if zero is None:
+        return None
+    zero = zero.astype(WHOLE.get(DType.of(zero.dtype), zero.dtype), copy=False)
+    return zero if zero.size > 1 else zero.reshape(())
+
+
+def _whole(x: Value, make: Maker) -> Value:
+    """``x``, as bytes if it is stored in fewer bits."""
+    whole = WHOLE.get(make.fact(x).dtype)
+    if whole is None or x.constant is None:
+        return x
+    return make.value(x.constant.numpy().astype(whole))
 
 
 @rewrite(P.Conv(_dequantized("x"), _dequantized("w"), any_("B?"), bind="node"))
@@ -135,7 +168,8 @@ def convolve_integers(
     if not _fits(box) or (group > 1 and (box[0] or 1) % 4):
         return None
     spread = (filters or 1, *[1] * (len(box) - 1))
-    total = make.node("ConvInteger", (x, w, _zero(x_zero), _zero(w_zero)), dict(node.attributes))
+    integers = (_whole(x, make), _whole(w, make), _zero(x_zero), _zero(w_zero))
+    total = make.node("ConvInteger", integers, dict(node.attributes))
     result = _scaled(total, x_scale, w_scale, spread, make)
     if B is None:
         return result
@@ -167,7 +201,7 @@ def multiply_integers(
     column = 1 if fact.rank == 2 else None
     if not _is_plain(b_node, b, b_scale, column, make) or not _fits([known(fact.shape[-2])]):
         return None
-    total = make.MatMulInteger(a, b, _zero(a_zero), _zero(b_zero))
+    total = make.MatMulInteger(_whole(a, make), _whole(b, make), _zero(a_zero), _zero(b_zero))
     return _scaled(total, a_scale, b_scale, (-1,), make)
 
 
@@ -195,13 +229,15 @@ def multiply_matrices(
     shape = make.fact(b).shape
     if not _fits([known(shape[1 if is_turned else 0])]):
         return None
-    right = make.Transpose(b, perm=[1, 0]) if is_turned else b
-    total = make.MatMulInteger(a, right, _zero(a_zero), _zero(b_zero))
+    left, right = _whole(a, make), _whole(b, make)
+    right = make.Transpose(right, perm=[1, 0]) if is_turned else right
+    total = make.MatMulInteger(left, right, _zero(a_zero), _zero(b_zero))
     result = _scaled(total, a_scale, b_scale, (-1,), make)
     return result if C is None else make.Add(result, C)
 
 
 RULES: tuple[Rule, ...] = (
+    *quantize_as_the_standard,
     *move_bytes,
     *quantize_again,
     *convolve_integers,

@@ -130,6 +130,9 @@ PIPELINE = (
 
 FIRST = (
     Pass("sort_columns", Level.BASIC, _rules(few_bits.sort_columns)),
+    Pass(
+        "quantize_as_the_standard", Level.EXTENDED, _rules(fuse_quantized.quantize_as_the_standard)
+    ),
     Pass("keep_few_bits", Level.EXTENDED, few_bits.keep_few_bits),
     Pass("spread_scans", Level.BASIC, spread_scans),
     Pass("join_columns", Level.BASIC, join_columns),
