@@ -136,3 +136,18 @@ def test_domains_of_onnxruntime_need_no_import(provider: str, level: int, node: 
     (expected,) = ort.InferenceSession(source, peers).run(None, feeds)
     (found,) = InferenceSession(source, options, providers=[provider]).run(None, feeds)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("level", [0, 1, 99])
+@pytest.mark.parametrize("provider", ["CPUExecutionProvider", "ReferenceExecutionProvider"])
+def test_functions_speak_of_domains_that_nobody_imports(level: int, provider: str) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 18, "local" : 1]>
+    f (float[n] x) => (float[n] y) { y = local.outer (x) }
+    <domain: "local", opset_import: ["" : 18, "local" : 1]> outer (a) => (b) { b = local.inner (a) }
+    <domain: "local", opset_import: ["" : 18]> inner (a) => (b) {
+        c = com.microsoft.QuickGelu <alpha = 1.0> (a) b = Neg (c) }"""
+    options = SessionOptions()
+    options.graph_optimization_level = level
+    found = InferenceSession(parser.parse_model(text), options, providers=[provider])
+    x = np.array([-1, 0, 2], np.float32)
+    np.testing.assert_allclose(found.run(None, {"x": x})[0], -x / (1 + np.exp(-x)), rtol=1e-6)

@@ -6,7 +6,7 @@ Decides what the options say about the model itself; what becomes of it then is 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -65,15 +65,22 @@ def _in_order(model: Model) -> Model:
 def _with_imports(model: Model) -> Model:
     """``model``, or a copy that imports the domains beside ONNX's own that its nodes speak of.
 
-    Optimizers add nodes of onnxruntime's and leave the imports as they were.
+    So do its functions. Optimizers add nodes of onnxruntime's and leave the imports as they were.
     """
-    spoken = {node.domain for node in nodes(model.graph)}
-    absent = spoken & ASSUMED.keys() - model.opset_imports.keys()
-    if not absent:
+    if not any(absent for _, absent in _absent(model)):
         return model
     changed = model.clone()
-    changed.opset_imports |= {domain: ASSUMED[domain] for domain in absent}
+    for imports, absent in _absent(changed):
+        imports |= {domain: ASSUMED[domain] for domain in absent}
     return changed
+
+
+def _absent(model: Model) -> Iterator[tuple[dict[str, int], Collection[str]]]:
+    """The imports of ``model`` and its functions, and the domains that are missing in them."""
+    own = [(function.opset_imports, function.graph) for function in model.functions]
+    for imports, graph in [(model.opset_imports, model.graph), *own]:
+        spoken = {node.domain for node in nodes(graph)} if imports else set()
+        yield imports, spoken & ASSUMED.keys() - imports.keys()
 
 
 def varied(model: Model, fed: Collection[str], fetched: Collection[str]) -> Model:

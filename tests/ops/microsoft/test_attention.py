@@ -29,7 +29,9 @@ def same(
 def lengths(keys: int) -> list[Any]:
     """Masks of every form for that many keys: lengths, and elements."""
     ends = np.array([keys - 1, keys], np.int32)
-    return [ends, (np.arange(keys) < ends[:, None]).astype(np.int32)]
+    sums = np.tile(np.cumsum([0, *ends]), 2)
+    every = [ends, np.arange(keys) < ends[:, None], np.concatenate([ends, sums])]
+    return [mask.astype(np.int32) for mask in every]
 
 
 def test_queries_attend_to_keys_of_another_length() -> None:
@@ -38,7 +40,7 @@ def test_queries_attend_to_keys_of_another_length() -> None:
     same("MultiHeadAttention", [*inputs, normal(2 * H * D + H * 3)], {"num_heads": H, "scale": 0.3})
 
 
-@pytest.mark.parametrize("form", [0, 1])
+@pytest.mark.parametrize("form", [0, 1, 2])
 @pytest.mark.parametrize("batch", [1, B])
 def test_padding_and_a_bias_of_scores_hide_keys(form: int, batch: int) -> None:
     inputs = [normal(B, S, H * D), normal(B, T, H * D), normal(B, T, H * D), None]
@@ -71,7 +73,7 @@ def test_queries_keys_and_values_may_come_in_one_tensor() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("form", [None, 0, 1])
+@pytest.mark.parametrize("form", [None, 0, 1, 2])
 @pytest.mark.parametrize("unidirectional", [0, 1])
 @pytest.mark.parametrize("past", [0, 4])
 def test_attention_projects_first(form: int | None, unidirectional: int, past: int) -> None:

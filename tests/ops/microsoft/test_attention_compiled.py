@@ -349,14 +349,15 @@ def test_a_mask_tells_where_keys_end_or_begin_as_well(monkeypatch: pytest.Monkey
     w, every = normal(8, 24), list[dict[str, Any]]()
     for batch, length in ((2, 3), (3, 5)):
         ends = rng.integers(1, length + 1, batch)
-        masks = (ends, np.concatenate([ends, np.minimum(ends - 1, 1)]))
+        sums = np.tile(np.cumsum([0, *ends]), 2)
+        masks = [ends, *(np.concatenate([ends, x]) for x in (np.minimum(ends - 1, 1), sums))]
         every += [
             {"x": normal(batch, length, 8), "w": w, "m": mask.astype(np.int32)} for mask in masks
         ]
     compiled(SELF, every, monkeypatch)
     session = fornix.InferenceSession(parser.parse_model(HEAD + SELF))
     for _ in range(2):
-        with pytest.raises(FornixError, match=r"must have 2 or 4 elements, found 3"):
+        with pytest.raises(FornixError, match=r"must have 2, 4 or 8 elements, found 3"):
             session.run(None, {"x": normal(2, 3, 8), "w": w, "m": np.ones(3, np.int32)})
 
 

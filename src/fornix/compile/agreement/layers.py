@@ -6,6 +6,7 @@ rule of inference may say less.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from fornix.compile.agreement.terms import Agreement, NothingSaid, Shape, fixed
@@ -304,7 +305,8 @@ def _masked(found: Agreement, scores: Shape, mask: Fact | None, added: Fact | No
         _broadcasts(found, added.shape, scores)
     shape = () if mask is None else mask.shape
     if len(shape) == 1:
-        found.same((shape[0] - batch) * (shape[0] - 2 * batch), 0)
+        counts = (batch, 2 * batch, 3 * batch + 2)
+        found.same(math.prod(shape[0] - count for count in counts), 0)
     elif len(shape) > 1:
         _broadcasts(found, shape[:1], (batch,))
     if len(shape) in {2, 3}:

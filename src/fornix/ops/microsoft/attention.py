@@ -65,7 +65,7 @@ def _padding(mask: Array, batch: int, queries: int, keys: int) -> Array:
     """Which keys a mask leaves, [B, 1, S or 1, T].
 
     It has an element for each key, or for each query and key, or tells where the keys of each batch
-    end, and, in a second row, where they begin.
+    end, and, in a second row, where they begin; behind it may be sums of lengths.
     """
     if mask.ndim == 1:
         place = np.arange(keys)
@@ -240,7 +240,8 @@ def attention(
     input[B, S, I] · weights[I, Q + K + V] + bias → output[B, S, V], present[2, B, H, P + S, D];
     past[2, B, H, P, D] precedes the keys and values. The mask adds mask_filter_value for hidden
     keys: mask_index is 0 there, [B, T], [B, S, T] or [B, 1, M, M], or it has the lengths of the
-    keys, [B], and where they begin, [2·B]. unidirectional hides keys behind a query's position.
+    keys, [B], alone or ahead of where they begin, [2·B], or of lengths summed up, which say nothing
+    more, [3·B + 2]. unidirectional hides keys behind a query's position.
     Source: onnxruntime's contributed operators, Attention-1.
     """
     check_attention(do_rotary, past_present_share_buffer)

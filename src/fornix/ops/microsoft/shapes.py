@@ -55,9 +55,14 @@ def check_added(
 
 
 def check_ends(count: DimLike, batch: DimLike) -> None:
-    """Raise NotSupported if a mask surely holds neither ends of batches nor these and begins."""
-    fits = equal(count, batch) is not False or equal(count, 2 * batch) is not False
-    text = f"{batch} or {2 * batch}"
+    """Raise NotSupported if a mask surely holds no ends of batches, alone or ahead of others.
+
+    Behind them it has begins, or for both queries and keys where each batch begins without padding,
+    and where the last one ends, which say nothing more.
+    """
+    counts = (batch, 2 * batch, 3 * batch + 2)
+    fits = any(equal(count, wanted) is not False for wanted in counts)
+    text = "{}, {} or {}".format(*counts)
     require(fits, f"a mask of one axis must have {text} elements, found {count}", NotSupported)
 
 
