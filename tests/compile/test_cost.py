@@ -38,14 +38,21 @@ MIRRORED = """f (float[512, 66, 63] x) => (float[512, 72, 66] y)
 }"""
 
 
+SAMPLED = """f (float[16, 16, 50, 50] x, float[16, 50, 50, 2] g) => (float[16, 16, 50, 50] y) {
+    y = GridSample (x, g)
+}"""
+
+
 @pytest.mark.parametrize(
     ("text", "chosen"),
     [
         # images of an unknown number of classes: lanes are places, not images
         ("f (float[N, 2, S] x, float[S] z) => (float[N, 2, S] y) { y = Mul (x, z) }", "S"),
         ("f (float[N, S, 2] x, float[S, 1] z) => (float[N, S, 2] y) { y = Mul (x, z) }", "S"),
-        # boxes of 4200 places: lanes are the numbers of one, not images
-        (BOXES, 2),
+        # boxes of 4200 places: lanes are these, not images
+        (BOXES, 4200),
+        # places that do not fill their last vector, of many: lanes are no channels, which do
+        (SAMPLED, 2500),
         # what is mirrored at the ends of rows is little: lanes are places, not images
         (MIRRORED, 66),
         # rows of few numbers that lie far apart: each lane is a row

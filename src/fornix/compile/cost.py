@@ -39,6 +39,8 @@ DIVISION_COST = 8.0
 """Of dividing integers of 64 bits, in each lane, also where that has no element."""
 MASKED = 1.3
 """What the masked end of a short axis costs, as a factor."""
+SHORT_VECTORS = 8
+"""Of a longer axis one vector of many is masked."""
 LIKELY_EXTENT = 1024
 """What is assumed of an extent that is not known."""
 LIKELY_IMAGE = 256
@@ -149,7 +151,8 @@ def map_cost(store: Store, axis: Variable | None, lanes: int) -> float:
     total /= useful
     for e in folds:
         total += _reduction_cost(e, axis, lanes, useful) / _shared(store, e, axis)
-    return total if useful in {1.0, lanes} else total * MASKED
+    is_short = axis is not None and likely(axis.extent) <= SHORT_VECTORS * lanes
+    return total * MASKED if is_short and useful not in {1.0, lanes} else total
 
 
 def _is_wide_division(e: Scalar) -> bool:
