@@ -23,6 +23,7 @@ from fornix.ops.interpolate_loops import OpenAxis, lower_resample_all
 from fornix.ops.op import op
 from fornix.ops.resize_axes import (
     check_count,
+    check_enlarging,
     regions_in_run,
     scaled,
     scaled_axes,
@@ -338,7 +339,7 @@ def upsample(X: Array, scales: list[float] | Array, *, mode: str = "nearest") ->
         mode in UPSAMPLE_MODES,
         f"mode must be among {', '.join(UPSAMPLE_MODES)}, got {mode!r}",
     )
-    require(bool(np.all(factors >= 1)), f"scales must be at least 1, got {factors.tolist()}")
+    check_enlarging(factors)
     return _scaled_by(X, factors, UPSAMPLE_MODES[mode], "floor")
 
 

@@ -39,6 +39,10 @@ def check_scales(numbers: Sequence[int], scales: Array) -> None:
     )
 
 
+def check_enlarging(scales: Array) -> None:
+    require(bool(np.all(scales >= 1)), f"scales must be at least 1, got {scales.tolist()}")
+
+
 EXACT_EXTENT = 2**24
 """Extents from here on are not all numbers of float32: their products are doubles."""
 

@@ -19,20 +19,23 @@ from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.op import op
 from fornix.ops.resize import ReadingAttributes, axes_of, lower_resized, resize, sampling_of
-from fornix.ops.resize_axes import EXACT_EXTENT, scaled, scaled_in_run
+from fornix.ops.resize_axes import EXACT_EXTENT, check_enlarging, scaled, scaled_in_run
 from fornix.ops.types import BF16, BOOL, FLOAT, NUMERIC
 
 NOT_SCALED = -1
 """The extent that scales give that are not positive numbers."""
 
 ScaledExtents = op(
-    """ScaledExtents <axes: ints?> (X: T, scales: tensor(float)) => (sizes: tensor(int64))""",
+    """ScaledExtents <axes: ints?, least: float = 0.0>
+                     (X: T, scales: tensor(float)) => (sizes: tensor(int64))""",
     since=1, domain=PART_DOMAIN, T=NUMERIC | BF16 | BOOL,
 )  # fmt: skip
 
 
 @ScaledExtents.infer
-def infer_scaled_extents(X: Fact, scales: Fact, *, axes: list[int] | None = None) -> Fact:
+def infer_scaled_extents(
+    X: Fact, scales: Fact, *, axes: list[int] | None = None, least: float = 0.0
+) -> Fact:
     numbers = axes_of(X.rank, axes)
     sizes = np.full(len(numbers), None, object)
     if scales.constant is not None:
@@ -42,15 +45,19 @@ def infer_scaled_extents(X: Fact, scales: Fact, *, axes: list[int] | None = None
 
 
 @ScaledExtents.kernel
-def scaled_extents(X: Array, scales: Array, *, axes: list[int] | None = None) -> Array:
+def scaled_extents(
+    X: Array, scales: Array, *, axes: list[int] | None = None, least: float = 0.0
+) -> Array:
     """How long Resize makes ``axes`` of ``X`` by ``scales``; −1 where these are none."""
     pairs = zip(axes_of(X.ndim, axes), scales.reshape(-1).tolist(), strict=True)
-    sizes = [scaled(X.shape[number], scale) for number, scale in pairs]
+    sizes = [scaled(X.shape[number], scale) if scale >= least else None for number, scale in pairs]
     return np.array([NOT_SCALED if size is None else size for size in sizes], np.int64)
 
 
 @ScaledExtents.lower
-def lower_scaled_extents(X: Tensor, scales: Tensor, *, axes: list[int] | None = None) -> Tensor:
+def lower_scaled_extents(
+    X: Tensor, scales: Tensor, *, axes: list[int] | None = None, least: float = 0.0
+) -> Tensor:
     numbers = axes_of(X.rank, axes)
 
     def size(place: DimLike) -> Scalar:
@@ -59,7 +66,7 @@ def lower_scaled_extents(X: Tensor, scales: Tensor, *, axes: list[int] | None = 
             is_own = apply("eq", index(place), number)
             length = select(is_own, index(X.shape[axis]), length)
         scale = scales[place]
-        is_scale = (scale > 0) & (scale < float("inf"))
+        is_scale = (scale > 0) & (scale >= least) & (scale < float("inf"))
         product = cast(cast(length, FLOAT32) * scale, FLOAT64)
         wide = cast(length, FLOAT64) * cast(scale, FLOAT64)
         found = apply("floor", select(length >= EXACT_EXTENT, wide, product))
@@ -72,7 +79,7 @@ Resized = op(
     """Resized <antialias: int = 0, axes: ints?,
                 coordinate_transformation_mode: string = "half_pixel",
                 cubic_coeff_a: float = -0.75, exclude_outside: int = 0,
-                extrapolation_value: float = 0.0, mode: string = "nearest",
+                extrapolation_value: float = 0.0, least: float = 0.0, mode: string = "nearest",
                 nearest_mode: string = "round_prefer_floor">
                (X: T, roi: T2?, scales: tensor(float), sizes: tensor(int64)) => (Y: T)""",
     since=1, domain=PART_DOMAIN, T=NUMERIC | BF16 | BOOL, T2=FLOAT,
@@ -106,9 +113,12 @@ def resized(
     sizes: Array,
     *,
     axes: list[int] | None = None,
+    least: float = 0.0,
     **reading: Unpack[ReadingAttributes],
 ) -> Array:
     """Resize of ``X`` by ``scales``, to ``sizes``."""
+    if least > 0:
+        check_enlarging(scales)
     return resize(X, roi, scales, axes=axes, **reading)
 
 
@@ -120,6 +130,7 @@ def lower_told(
     sizes: Tensor,
     *,
     axes: list[int] | None = None,
+    least: float = 0.0,
     node: LowerNode,
     **reading: Unpack[ReadingAttributes],
 ) -> Tensor:

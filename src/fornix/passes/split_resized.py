@@ -29,6 +29,8 @@ WITH_ROI = 11
 """The version since which Resize takes roi ahead of scales."""
 WITH_SCALES = 7
 """That since which Upsample has one scale per axis."""
+LEAST_ENLARGING = 1.0
+"""The least scale that Upsample takes."""
 SPENT = ("height_scale", "keep_aspect_ratio_policy", "scales", "width_scale")
 """Attributes that say nothing of how elements are read by scales."""
 
@@ -55,7 +57,8 @@ def split_resized(model: Model, inference: Inference) -> bool:
             continue
         model.opset_imports.setdefault(DOMAIN, 1)
         axes = given.attributes.get("axes")
-        sizes = make.ScaledExtents(given.x, given.scales, domain=DOMAIN, axes=axes)
+        least = given.attributes.get("least")
+        sizes = make.ScaledExtents(given.x, given.scales, domain=DOMAIN, axes=axes, least=least)
         inputs = (given.x, given.roi, given.scales, sizes)
         told = make.Resized(*inputs, domain=DOMAIN, **given.attributes)
         replace(node, [told], inference)
@@ -76,10 +79,10 @@ def _given(node: Node, make: Maker) -> _Given | None:
     how = {name: a.value for name, a in node.attributes.items() if name not in SPENT}
     if node.op_type == "Upsample":
         how |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        stored = _stored_factors(node, make)
-        if stored is None or how.get("mode", "nearest") not in {"nearest", "linear"}:
+        how["least"] = LEAST_ENLARGING
+        if how.get("mode", "nearest") not in {"nearest", "linear"}:
             return None
-        scales = make.value(stored)
+        scales = _enlarging(node, make)
     elif make.opset < WITH_ROI:
         how |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "outward"}
     else:
@@ -90,14 +93,15 @@ def _given(node: Node, make: Maker) -> _Given | None:
     return None if x is None or scales is None else _Given(x, roi, scales, how)
 
 
-def _stored_factors(node: Node, make: Maker) -> np.ndarray[Any, Any] | None:
-    """The stored scales of an Upsample that its kernel does not refuse."""
+def _enlarging(node: Node, make: Maker) -> Value | None:
+    """The scales of an Upsample, but for stored ones that its kernel refuses."""
     if make.opset < WITH_SCALES:
         return None
     own, value = node.attributes.get("scales"), [*node.inputs, None][1]
-    found = None if value is None else make.fact(value).constant
-    found = np.array(own.value, np.float32) if own is not None else found
-    return None if found is None or not (found >= 1).all() else found
+    if own is not None:
+        value = make.value(np.array(own.value, np.float32))
+    stored = None if value is None else make.fact(value).constant
+    return value if stored is None or (stored >= LEAST_ENLARGING).all() else None
 
 
 def _is_apt(given: _Given, inference: Inference) -> bool:

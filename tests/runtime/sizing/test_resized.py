@@ -163,6 +163,40 @@ def test_scales_of_earlier_versions_make_extents_of_a_run(opset: int, mode: str)
     check(sessions, {"x": x})
 
 
+def upsample_of_fed_scales(mode: str) -> tuple[InferenceSession, InferenceSession]:
+    return pair(
+        parser.parse_model(f"""<ir_version: 9, opset_import: ["" : 9]>
+        f (float[N, 2, H, W] x, float[4] s) => (float[A, B, P, Q] y) {{
+            y = Upsample <mode = "{mode}"> (x, s) }}""")
+    )
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_upsample_takes_scales_that_are_fed(mode: str) -> None:
+    sessions = upsample_of_fed_scales(mode)
+    assert is_compiled(sessions[0])
+    rng = np.random.default_rng(0)
+    for scales in ((1, 1, 2, 2), (1, 1, 1.7, 1), (1, 1, 1, 1), (2, 1, 3, 1.3)):
+        for extents in ((10, 7), (1, 40)):
+            x = rng.standard_normal((1, 2, *extents)).astype("f")
+            check(sessions, {"x": x, "s": np.array(scales, "f")})
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        (0.99, "scales must be at least 1, got"),
+        (np.nan, "scales must be at least 1, got"),
+        (np.inf, "scales must be positive, got"),
+    ],
+)
+def test_upsample_refuses_fed_scales_that_shrink(scale: float, message: str) -> None:
+    feeds = {"x": np.ones((1, 2, 2, 3), "f"), "s": np.array([1, 1, scale, 2], "f")}
+    for session in upsample_of_fed_scales("nearest"):
+        with pytest.raises(FornixError, match=rf"\(Upsample, opset 9\): {message}"):
+            session.run(None, feeds)
+
+
 @pytest.mark.skipif(not (is_mappable() and processor()), reason="programs are kept on Linux")
 def test_kept_programs_resize_by_scales_of_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
