@@ -5,8 +5,8 @@ from typing import cast
 import pytest
 
 from fornix.compile.nest import Block, Loop, Span
-from fornix.compile.schedule.spans import Box, open_row, open_rows, pieces
-from fornix.ir.dim import DimLike, symbol
+from fornix.compile.schedule.spans import Box, OpenBox, boxes, open_row, open_rows, pieces
+from fornix.ir.dim import DimLike, ceildiv, symbol
 from fornix.ir.dim.expression import Atom, atoms, substitute
 from fornix.ir.loops import Variable
 
@@ -68,3 +68,23 @@ def test_boxes_of_two_rows_of_unknown_length_compute_little_twice(high: int) -> 
             assert len(found) < n + 4, n
         else:
             assert len(found) < (n + 7) * min(high, 2), n
+
+
+@pytest.mark.parametrize(("most", "row"), [(3, 0), (7, 5), (14, 13)])
+def test_boxes_of_one_size_that_a_run_tells_compute_little_twice(most: int, row: int) -> None:
+    axis, piece = Variable("s", W), Variable("q", ceildiv(W, 28))
+    found = boxes(axis, most, cast("OpenBox", lambda span, last: (span, last)), piece, row)
+    span, last = cast("tuple[Span, DimLike]", found.patch)
+    lengths = (*range(1, 30), 56, 81, 112, 113, 200)
+    for n, size in ((n, size) for n in lengths for size in found.sizes if size <= n):
+        at = at_run(W=n)
+        done: list[int] = []
+        for k, turn in ((k, t) for k in range(number(piece.extent, at)) for t in range(n)):
+            here = {**at, piece: k, found.less: size - 1, found.turn: turn}
+            if turn < number(found.turn.extent, here):
+                here[found.first] = number(found.start, here)
+                first = number(span.start, here)
+                assert number(last, here) == first + size - 1
+                done += range(first, first + size)
+        assert set(done) == set(range(n)), n
+        assert len(done) < n + size, n

@@ -11,7 +11,7 @@ from fornix.compile.cache import ObjectCache
 from fornix.compile.cost import likely_of_image
 from fornix.compile.emit import Code, emit
 from fornix.compile.kernel import CompiledKernel, Work
-from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, When
+from fornix.compile.nest import Block, Boxes, Chunks, Lanes, Loop, Nest, When
 from fornix.compile.schedule import Piece, routine_nest, schedule
 from fornix.compile.schedule.chunks import rest_included
 from fornix.compile.target import Target
@@ -205,6 +205,9 @@ def _decided_by(block: Block) -> Iterator[DimLike]:
                 yield from (d for node in walk(statement.condition) for d in node.dims)
             case Loop():
                 yield statement.axis.extent
+            case Boxes():
+                yield statement.turn.extent
+                yield from (d for node in walk(statement.best) for d in node.dims)
         if isinstance(statement, When | Loop | Lanes | Chunks):
             yield from _decided_by(statement.body)
 

@@ -278,6 +278,24 @@ class Patch:
 
 
 @dataclass(frozen=True)
+class Boxes:
+    """`patch` again and again: with as many elements of its first span as `best` says.
+
+    That is one of `sizes`, and ``less`` is one less. Boxes begin at `start` for each `turn`, which
+    is called `first`. Only sums are code for each size, and what is done with them if that is
+    little; what `patch` says besides holds for all of them.
+    """
+
+    patch: Patch
+    sizes: tuple[int, ...]
+    best: Scalar
+    less: Variable
+    turn: Variable
+    first: Variable
+    start: DimLike
+
+
+@dataclass(frozen=True)
 class Sum:
     """How `result`, a reduction over the taps of a window, is computed.
 
@@ -372,7 +390,7 @@ class Call:
 
 Statement: TypeAlias = (
     "Put | Loop | When | Lanes | Chunks | Stretch | ChunkedLanes | Fold | Carry | Tile | Parts"
-    " | Gates | Patch | Window | Turn | Weave | Picked | Call"
+    " | Gates | Patch | Boxes | Window | Turn | Weave | Picked | Call"
 )
 Block: TypeAlias = tuple[Statement, ...]
 

@@ -10,19 +10,19 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fornix.compile.cost import accesses, stride_of
 from fornix.compile.emit import boxes, square
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.bytes import dot4_together
-from fornix.compile.emit.folds import add_product, over, start
+from fornix.compile.emit.folds import add_product, over, start, surely_runs
 from fornix.compile.emit.memory import ask, store
 from fornix.compile.emit.packed import MOST, store_all
 from fornix.compile.emit.square import Place
 from fornix.compile.emit.types import size_of
-from fornix.compile.nest import Patch, Put, Span
+from fornix.compile.nest import Boxes, Patch, Put, Span
 from fornix.ir.dim import DimLike, known
 from fornix.ir.dim.expression import Atom, substitute, variables
 from fornix.ir.loops import Load, Scalar, Variable, replace
@@ -40,8 +40,11 @@ INLINE_TERMS = 256
 Point = dict[Atom, DimLike]
 
 
-def patch(em: Emitter, p: Patch) -> None:
-    """The sums of one box, then what is done with them."""
+def patch(em: Emitter, p: Patch | Boxes) -> None:
+    """The sums of one box, then what is done with them; or of all of a size that a run tells."""
+    if isinstance(p, Boxes):
+        _by_size(em, p)
+        return
     with em.along(p.column):
         em.places[p.column] = Value("0", False, 0)
         ranges = [_values(em, span) for span in p.spans]
@@ -54,7 +57,52 @@ def patch(em: Emitter, p: Patch) -> None:
         if _is_inline(p):
             _finish(em, p, list(zip(points, sums, strict=True)))
         else:
-            _finish_in_loop(em, p, ranges, _spilled(em, p, sums))
+            stack = _stack(em, p, len(sums))
+            _spill(em, p, sums, stack)
+            _finish_in_loop(em, p, ranges, stack)
+
+
+def _by_size(em: Emitter, b: Boxes) -> None:
+    """The sums of boxes of the size that is best, each with what is done with them."""
+    best = em.value(b.best)
+    less = em.put(best.depth, f"sub nsw i64 {best.text}, 1")
+    em.place(b.less, Value(less, False, best.depth))
+    tests = [em.put(best.depth, f"icmp eq i64 {best.text}, {size}") for size in b.sizes]
+
+    def turn(i: str, _: list[str]) -> Sequence[str]:
+        em.place(b.turn, Value(i, False, em.top))
+        em.place(b.first, em.dim(b.start))
+        with em.along(b.patch.column):
+            em.places[b.patch.column] = Value("0", False, 0)
+            _sized(em, b.patch, dict(zip(b.sizes, tests, strict=True)), best.text)
+        return []
+
+    extent = b.turn.extent
+    em.loop("0", em.dim(extent).text, 1, [], turn, is_sure=surely_runs(extent))
+
+
+def _sized(em: Emitter, p: Patch, tests: Mapping[int, str], best: str) -> None:
+    """The sums of as many elements of the first span as the ``best`` of ``tests``, and the rest."""
+    span, *others = p.spans
+    ranges: list[list[Place]] = [[(span.axis, span.start + k) for k in range(span.count)]]
+    ranges += [_values(em, other) for other in others]
+    points: list[Point] = [dict(pairs) for pairs in itertools.product(*ranges)]
+    stack = None if _is_inline(p) else _stack(em, p, len(points))
+
+    def sized(size: int) -> None:
+        some = points[: len(points) // span.count * size]
+        with em.along(p.column):  # without the masks of another size
+            _ask_for_rest(em, p, some)
+            sums = _sums(em, p, some)
+            if stack is None:
+                _finish(em, p, list(zip(some, sums, strict=True)))
+            else:
+                _spill(em, p, sums, stack)
+
+    for size, test in tests.items():
+        em.once(test, functools.partial(sized, size))
+    if stack is not None:
+        _finish_in_loop(em, p, ranges, stack, best)
 
 
 def _in_tile_registers(em: Emitter, p: Patch, ranges: Sequence[Sequence[Place]]) -> None:
@@ -220,24 +268,30 @@ def _put(em: Emitter, p: Patch, point: Point) -> Put:
     return Put(p.put.buffer, address, em.moved(p.put.value, point), guard=guard)
 
 
-def _spilled(em: Emitter, p: Patch, sums: Sequence[str]) -> str:
-    """A pointer to the ``sums`` on the stack."""
+def _stack(em: Emitter, p: Patch, count: int) -> str:
+    """A pointer to so many sums on the stack."""
+    return em.stack(count * em.lanes * size_of(p.result.dtype))
+
+
+def _spill(em: Emitter, p: Patch, sums: Sequence[str], stack: str) -> None:
+    """Store the ``sums`` at ``stack``."""
     dtype = p.result.dtype
     kind, size = em.type(dtype, is_vector=True), em.lanes * size_of(dtype)
-    stack = em.stack(len(sums) * size)
     for k, total in enumerate(sums):
         place = em.put(em.top, f"getelementptr i8, ptr {stack}, i64 {k * size}")
         em.do(f"store {kind} {total}, ptr {place}, align {size_of(dtype)}")
-    return stack
 
 
-def _finish_in_loop(em: Emitter, p: Patch, ranges: Sequence[Sequence[Place]], stack: str) -> None:
+def _finish_in_loop(
+    em: Emitter, p: Patch, ranges: Sequence[Sequence[Place]], stack: str, some: str = ""
+) -> None:
     """A loop over the longest span does the rest with the sums on the stack.
 
-    A turn does as many values as make vectors that are written together.
+    Or over ``some`` values of the first one. A turn does as many values as make vectors that are
+    written together.
     """
     size = em.lanes * size_of(p.result.dtype)
-    longest = max(range(len(ranges)), key=lambda k: len(ranges[k]))
+    longest = 0 if some else max(range(len(ranges)), key=lambda k: len(ranges[k]))
     strides = [math.prod(map(len, ranges[k + 1 :])) * size for k in range(len(ranges))]
     others = [list(enumerate(r)) for k, r in enumerate(ranges) if k != longest]
     other_strides = [s for k, s in enumerate(strides) if k != longest]
@@ -257,6 +311,9 @@ def _finish_in_loop(em: Emitter, p: Patch, ranges: Sequence[Sequence[Place]], st
         _finish(em, p, totals)
         return []
 
+    if some:
+        em.loop("0", some, 1, [], functools.partial(turn, count=1), is_sure=True)
+        return
     length, count = len(ranges[longest]), _at_once(p, math.prod(map(len, others)))
     whole = length - length % count
     for low, high, step in ((0, whole, count), (whole, length, 1)):

@@ -19,6 +19,7 @@ from fornix.compile.emit.tiles import tile
 from fornix.compile.emit.windows import window
 from fornix.compile.nest import (
     Block,
+    Boxes,
     Call,
     Carry,
     ChunkedLanes,
@@ -84,7 +85,8 @@ def _statement(em: Emitter, statement: Statement) -> None:
 
 
 def _elements(
-    em: Emitter, statement: Carry | Tile | Parts | Gates | Patch | Window | Turn | Weave | Call
+    em: Emitter,
+    statement: Carry | Tile | Parts | Gates | Patch | Boxes | Window | Turn | Weave | Call,
 ) -> None:
     """Several elements of the result at once."""
     match statement:
@@ -96,7 +98,7 @@ def _elements(
             parts.products(em, statement)
         case Gates():
             gates(em, statement)
-        case Patch():
+        case Patch() | Boxes():
             patch(em, statement)
         case Window():
             window(em, statement)

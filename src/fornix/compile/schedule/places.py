@@ -19,7 +19,7 @@ from fornix.compile.nest import Chunks, Lanes, Nest, Patch, Put, Span, Taps
 from fornix.compile.schedule.chunks import combined, looped
 from fornix.compile.schedule.inside import Extent, data_of, taps_between
 from fornix.compile.schedule.packing import Order, filled, order, packed_weights
-from fornix.compile.schedule.spans import by_size
+from fornix.compile.schedule.spans import boxes
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
 from fornix.dtype import FLOAT32
@@ -172,30 +172,29 @@ class _Stages:
         put = Put(store.buffer, store.address, store.value)
         block = Span(self.block, 0, known(self.block.extent) or 1)
 
-        def box(span: Span) -> Patch:
-            spans, loops = (span, block), self._loops(span)
+        def box(span: Span, last: DimLike) -> Patch:
+            spans, loops = (span, block), self._loops((span.start, last))
             return Patch(result, spans, self.lane, loops, self.sum.written, put, width)
 
         row = self.c.spatial[-1].out.extent
-        body = tuple(by_size(self.axis, self.most, box, piece, row))
+        body = (boxes(self.axis, self.most, box, piece, row),)
         axes = (piece, self.given.axis, self.panel)
         parallel = minimum(combined(axes)[0], MOST_CHUNKS)
         is_float = store.value.dtype is FLOAT32
         chunks = (Chunks(axes, body),)
         return Nest("convolution", chunks, self.lanes, parallel, drops_subnormal=is_float)
 
-    def _loops(self, span: Span) -> tuple[Taps, ...]:
-        """The loops of the sum for a box, without taps that meet nothing but padding there."""
+    def _loops(self, ends: tuple[DimLike, DimLike]) -> tuple[Taps, ...]:
+        """The loops of the sum from one place to another, without taps that meet but padding."""
         found: dict[Variable, Taps | None] = {}
         for s, data in data_of(self.c).items():
             if s.tap is not None:
-                found[s.tap] = taps_between(s, data, self._outs(s, span))
+                found[s.tap] = taps_between(s, data, self._outs(s, ends))
         return tuple(found.get(a) or Taps(a, 0, a.extent) for a in self.sum.loops)
 
-    def _outs(self, s: Spatial, span: Span) -> Extent:
-        """The first place along ``s`` that a box has, and the last."""
+    def _outs(self, s: Spatial, ends: tuple[DimLike, DimLike]) -> Extent:
+        """The first place along ``s`` of those between ``ends``, and the last."""
         size = maximum(s.out.extent, 1)
-        ends = span.start, span.start + (span.count - 1)
         first, last = (end // self.inner[s.out] for end in ends)
         more = (last // size - first // size) * LONG
         first, last = first - first // size * size - more, last - last // size * size + more

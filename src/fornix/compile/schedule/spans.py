@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from fornix.compile.nest import Block, Loop, Patch, Span, When
+from fornix.compile.nest import Block, Boxes, Loop, Patch, Span, When
 from fornix.ir.dim import DimLike, ceildiv, maximum, minimum
 from fornix.ir.loops import Scalar, Variable, apply, index
 from fornix.ir.loops.scalar import select
@@ -31,6 +31,8 @@ OF_ROWS, OF_OTHERS = 7, 8
 
 Box = Callable[..., Patch]
 """The box of these spans."""
+OpenBox = Callable[[Span, DimLike], Patch]
+"""The box of a span that may be shorter, and the last element that it has then."""
 
 
 def turns(axis: Variable, count: int) -> tuple[Variable, Span | None]:
@@ -113,6 +115,19 @@ def by_size(
         start = minimum((first + turn.dim) * size, axis.extent - size)
         loop = Loop(turn, (box(Span(axis, start, size)),))
         yield When(apply("eq", best, index(size)), (loop,))
+
+
+def boxes(axis: Variable, most: int, box: OpenBox, piece: Variable, row: DimLike) -> Boxes:
+    """The same for a ``piece``, by one ``box`` of as many elements as take least for all."""
+    sizes = sorted({min(size, most) for size in SIZES})
+    less, begin = Variable("n", sizes[-1]), Variable(axis.name, axis.extent)
+    size = less.dim + 1
+    end = ceildiv(axis.extent, size)
+    first, end = ((piece.dim + k) * end // piece.extent for k in (0, 1))
+    turn = Variable(axis.name, end - first)
+    start = minimum((first + turn.dim) * size, axis.extent - size)
+    patch = box(Span(axis, begin.dim, sizes[-1]), begin.dim + less.dim)
+    return Boxes(patch, (*sizes,), _best(axis.extent, sizes, row), less, turn, begin, start)
 
 
 def _best(count: DimLike, sizes: Sequence[int], row: DimLike) -> Scalar:
