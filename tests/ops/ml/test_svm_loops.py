@@ -11,7 +11,7 @@ import pytest
 from fornix.dtype import FLOAT64
 from fornix.ir.dim import symbol
 from fornix.ir.loops import tensor
-from fornix.ops.ml.svm_loops import decided
+from fornix.ops.ml.svm_loops import decided, lower_decisions
 from tests.compile.levels import EVERY, target
 from tests.compile.native import Runner
 
@@ -48,3 +48,30 @@ def test_decisions_are_those_of_the_vectors_of_two_classes(
         for runner in runners:
             [found] = runner.run({"similar": feed}, {"N": extent})
             np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("level", EVERY)
+@pytest.mark.parametrize("per_class", [[20, 30], [9, 8, 7], [6] * 9])
+def test_linear_machines_decide_alike_on_every_processor(
+    per_class: list[int], level: str, rng: np.random.Generator
+) -> None:
+    count, classes, features = sum(per_class), len(per_class), 5
+    support = rng.standard_normal((count, features))
+    weights = rng.standard_normal((classes - 1, count))
+    offsets = rng.standard_normal(classes * (classes - 1) // 2)
+    rows = symbol("N")
+    x = tensor("x", (rows, features), FLOAT64)
+    params = (0.0, 0.0, 0.0)
+    made = lower_decisions(x, support, "LINEAR", params, weights, offsets, per_class)
+    runners = [Runner([made], target(level), chunks=chunks) for chunks in (1, 3)]
+    for extent in (1, 2, 13, 40):
+        feed = rng.standard_normal((extent, features))
+        wanted = decisions(feed @ support.T, weights, offsets, per_class)
+        for runner in runners:
+            [found] = runner.run({"x": feed}, {"N": extent})
+            np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-11)
+        feed[-1, 2] = np.inf
+        for runner in runners:
+            [found] = runner.run({"x": feed}, {"N": extent})
+            np.testing.assert_allclose(found[:-1], wanted[:-1], rtol=1e-11, atol=1e-11)
+            assert np.isnan(found[-1]).all()
