@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4_392,
     "edit": 1150,
     "compile": 18_609,
-    "runtime": 12_047,
+    "runtime": 12_059,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

@@ -51,7 +51,12 @@ MAX_VARIED = 4
 MAX_MET = 64
 """Sets of fed numbers from which on none has a program: they change from run to run."""
 MAX_SHORT = 64
-"""Sets of extents that have a short way."""
+"""Sets of extents that have a short way where one serves all others."""
+MAX_ALONE = 256
+"""The same where none does: of a pipeline of texts they take a megabyte."""
+BEYOND = 16
+"""Of so many runs beyond those one gets it in the place of another: making it takes as long as ten
+runs the long way, which extents that change from run to run would take each time."""
 MAX_KEYS = 1024
 """Sets of extents of which it is remembered which program they run."""
 
@@ -105,6 +110,8 @@ class Programs:
         self._short: OrderedDict[tuple[int, ...], QuickCall | None] = OrderedDict()
         self._common: QuickCall | None = None
         """For extents that have no short way, once there are many."""
+        self._beyond = 0
+        """Runs of extents that had none by then."""
         self.unlike: frozenset[str] | None = None
         """What `undeclared` was asked for, here or for these."""
         self.forget()
@@ -361,11 +368,15 @@ class Programs:
         from fornix.runtime.shortcuts.chain import ChainCall  # noqa: PLC0415 - with llvmlite
         from fornix.runtime.shortcuts.common import CommonCall  # noqa: PLC0415 - likewise
         from fornix.runtime.shortcuts.quick import StepsCall, quick_call  # noqa: PLC0415 - likewise
+        from fornix.runtime.shortcuts.short import LongWay  # noqa: PLC0415 - likewise
 
         is_common = not self.options.memory_limit and not self.numbers
-        if len(self._short) == MAX_SHORT and is_common:
-            self._common = self._common or CommonCall.of(self.general)
-            if self._common is not None:
+        most = MAX_SHORT
+        if len(self._short) >= MAX_SHORT and is_common:
+            self._common = self._common or CommonCall.of(self.general) or LongWay()
+            most = MAX_ALONE
+            self._beyond += len(self._short) == most
+            if isinstance(self._common, CommonCall) or self._beyond % BEYOND:
                 return
         program = self._chosen.get(run.key)
         own = run if program is self.general or program is None else program.run_for(feeds)
@@ -377,7 +388,7 @@ class Programs:
 
             made = SettledCall(made, self.numbers)
         self._short[run.key] = made
-        while len(self._short) > MAX_SHORT:
+        while len(self._short) > most:
             self._short.popitem(last=False)
 
     def run(

@@ -358,6 +358,38 @@ def test_extents_with_a_program_of_their_own_have_a_short_way(
         check(2, 0)
 
 
+def test_extents_beyond_those_with_short_ways_get_one_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits = {"MAX_SHORT": 2, "MAX_ALONE": 4, "BEYOND": 3}
+    for name, limit in limits.items():
+        monkeypatch.setattr(programs, name, limit)
+    text = """<ir_version: 8, opset_import: ["" : 18, "ai.onnx.ml" : 3]>
+        f (string[N] x) => (int64[N] y) {
+            y = ai.onnx.ml.LabelEncoder <keys_strings = ["p", "q"], values_int64s = [1, 2]> (x)
+        }"""
+    session = InferenceSession(parser.parse_model(text))
+
+    def check(rows: int) -> None:
+        x = np.array((["p", "q"] * rows)[:rows], object)
+        np.testing.assert_array_equal(session.run(None, {"x": x})[0], ([1, 2] * rows)[:rows])
+
+    for rows in range(1, 12):
+        check(rows)
+        check(rows)
+    assert session._programs is not None
+    ways = session._programs._short
+    assert len(ways) == 4
+    assert {(1,), (11,)}.isdisjoint(ways)
+    for more in ((), (1,)):
+        for rows in more:
+            check(rows)
+        with monkeypatch.context() as patch:
+            patch.delattr(InferenceSession, "_run")
+            for (rows,) in [*ways, *ways]:
+                check(rows)
+
+
 def test_extents_beyond_those_with_short_ways_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "MAX_SHORT", 2)
     text = """<ir_version: 8, opset_import: ["" : 18]>
