@@ -204,6 +204,15 @@ def test_without_a_limit_nothing_is_selected() -> None:
     check_node("NonMaxSuppression", inputs, {}, expected=[np.zeros((0, 3), np.int64)])
 
 
+def test_of_no_boxes_nothing_is_selected() -> None:
+    boxes, scores = np.zeros((2, 0, 4), np.float32), np.zeros((2, 3, 0), np.float32)
+    limit, overlap = np.array([9], np.int64), np.array([2], np.float32)
+    nothing = [np.zeros((0, 3), np.int64)]
+    check_node("NonMaxSuppression", [boxes, scores, limit], {}, expected=nothing)
+    with pytest.raises(Fail, match="iou_threshold must be in"):
+        run_op("NonMaxSuppression", [boxes, scores, None, overlap])
+
+
 def test_boxes_without_area_overlap_nothing() -> None:
     boxes = np.zeros((1, 2, 4), np.float32)
     inputs = [boxes, np.ones((1, 1, 2), np.float32), np.array(9), scalar(0.0)]

@@ -380,6 +380,8 @@ def non_max_suppression(
     floor = None
     if score_threshold is not None:
         floor = _scalar(score_threshold, "score_threshold", None)
+    if limit < 1 or not scores.size:
+        return np.empty((0, 3), np.int64)
     candidates = _candidates(boxes, scores, floor, is_centered=bool(center_point_box))
     return _suppressed(candidates, limit, overlap)
 
