@@ -325,3 +325,34 @@ def test_bytes_meet_integers_and_wider_numbers_matrices_of_few_bits(
 def test_quantised_rows_meet_blocks_of_few_bits(x: Any) -> None:
     text = quantized_on_both_sides("", 21, x, drawn(ml_dtypes.uint4, K, N), block_size=64)
     assert "MatMulNBits" in agree(text)
+
+
+def stored(nodes: list[Any], kind: int, columns: int, **data: Any) -> Any:
+    given = helper.make_tensor_value_info("x", kind, ["M", *columns * [K]])
+    result = helper.make_empty_tensor_value_info("y")
+    kept = [numpy_helper.from_array(np.asarray(a), name) for name, a in data.items()]
+    graph = helper.make_graph(nodes, "g", [given], [result], kept)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.int4, ml_dtypes.uint4, np.int8, np.uint16])
+def test_numbers_of_other_scales_are_computed_once(dtype: Any) -> None:
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s"], ["b"], axis=0),
+        helper.make_node("MatMul", ["x", "b"], ["y"]),
+    ]
+    text = stored(nodes, 1, 1, w=drawn(dtype, K, N), s=scales(K))
+    assert agree(text) == ["MatMul"]
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.int4, np.uint8])
+def test_tables_that_rows_are_gathered_from_stay_integers(dtype: Any) -> None:
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s"], ["b"], axis=0),
+        helper.make_node("Gather", ["b", "x"], ["y"]),
+    ]
+    text = stored(nodes, 7, 0, w=drawn(dtype, K, N), s=scales(K))
+    session, x = fornix.InferenceSession(text), np.array([3, -1, K - 1, 0])
+    (expected,) = fornix.ReferenceEvaluator(text).run(None, {"x": x})
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], expected)
+    assert operators(session) == ["DequantizeLinear", "Gather"]

@@ -8,6 +8,7 @@
 
 Declines random operators, control flow, results larger than `Limits.fold_bytes`, and results that
 are much larger than what they are computed from (an Expand of one number is cheaper than a file).
+A large table of integers that rows are gathered from stays, which are dequantized as they are.
 A large tensor that others read too is not transposed ahead, as the table of an embedding that the
 last product shares: it would be stored twice, and kernels pack it as they want it in any case.
 All results together may add no more than `TOTAL_GROWTH` of what the model stores already, or
@@ -195,7 +196,7 @@ def _computed(node: Node, inference: Inference, budget: Budget) -> list[Array] |
     if total is None or total > DEFAULT.fold_bytes:
         return None
     roots = _roots(node, budget)
-    is_stored = total <= max(GROWTH * roots, FREE_BYTES)
+    is_stored = total <= FREE_BYTES or (total <= GROWTH * roots and not is_looked_up(node))
     growth = total - _freed(node)
     if is_stored and node.op_type == "Transpose" and growth > FREE_BYTES:
         return None
@@ -209,6 +210,13 @@ def _computed(node: Node, inference: Inference, budget: Budget) -> list[Array] |
     budget.ahead_left -= total
     budget.ahead |= {v: Ahead(x, roots) for v, x in zip(node.outputs, arrays, strict=True)}
     return None
+
+
+def is_looked_up(node: Node) -> bool:
+    """Whether integers are dequantized of which nobody reads more than some rows."""
+    if node.op_type != "DequantizeLinear" or node.output.is_output:
+        return False
+    return all(use.node.op_type == "Gather" for use in node.output.uses)
 
 
 def _given(value: Value, budget: Budget) -> Array | None:

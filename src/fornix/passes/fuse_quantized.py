@@ -17,6 +17,7 @@ from fornix.dtype import FLOAT32, INT4, INT8, INT32, UINT4, UINT8, DType
 from fornix.ir.dim import known
 from fornix.ir.graph import Node, Value
 from fornix.ops.microsoft import DOMAIN
+from fornix.passes.fold_constants import is_looked_up
 from fornix.passes.make import Maker
 from fornix.passes.pattern import P, Rule, any_, const, rewrite
 
@@ -64,6 +65,17 @@ def quantize_as_the_standard(
     if make.opset < least:
         return None
     return make.node(node.op_type, (x, scale, zero), dict(node.attributes))
+
+
+@rewrite(P.DequantizeLinear(any_("x"), any_("scale"), const("zero?"), bind="node"))
+def dequantize_bytes(
+    x: Value, scale: Value, node: Node, make: Maker, zero: Array | None = None
+) -> Value | None:
+    """What is stored in few bits, dequantized = bytes, dequantized, which folds into numbers."""
+    if make.fact(x).dtype not in WHOLE or x.constant is None or is_looked_up(node):
+        return None
+    given = dict(node.attributes)
+    return make.node("DequantizeLinear", (_whole(x, make), scale, _bytes(zero)), given)
 
 
 @rewrite(*(getattr(P, name)(_dequantized("x"), any_("other?"), bind="node") for name in MOVES))
@@ -129,11 +141,16 @@ def _scaled(total: Value, x: Array, w: Array, shape: tuple[int, ...], make: Make
 
 
 def _zero(zero: Array | None) -> Array | None:
-    """A zero point as products of integers take it: bytes, and one number has no axes."""
+    """A zero point as products of integers take it: one number has no axes."""
+    zero = _bytes(zero)
+    return zero if zero is None or zero.size > 1 else zero.reshape(())
+
+
+def _bytes(zero: Array | None) -> Array | None:
+    """A zero point of what is read as bytes."""
     if zero is None:
         return None
-    zero = zero.astype(WHOLE.get(DType.of(zero.dtype), zero.dtype), copy=False)
-    return zero if zero.size > 1 else zero.reshape(())
+    return zero.astype(WHOLE.get(DType.of(zero.dtype), zero.dtype), copy=False)
 
 
 def _whole(x: Value, make: Maker) -> Value:

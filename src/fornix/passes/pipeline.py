@@ -134,6 +134,7 @@ FIRST = (
         "quantize_as_the_standard", Level.EXTENDED, _rules(fuse_quantized.quantize_as_the_standard)
     ),
     Pass("keep_few_bits", Level.EXTENDED, few_bits.keep_few_bits),
+    Pass("dequantize_bytes", Level.EXTENDED, _rules(fuse_quantized.dequantize_bytes)),
     Pass("spread_scans", Level.BASIC, spread_scans),
     Pass("join_columns", Level.BASIC, join_columns),
     Pass("split_batches", Level.BASIC, _rules(split_batches.RULES)),
