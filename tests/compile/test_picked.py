@@ -91,6 +91,20 @@ def test_elements_are_those_at_their_places_however_these_rise(
         np.testing.assert_array_equal(found[0], expected(given))
 
 
+@pytest.mark.parametrize("level", EVERY)
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("dtype", [UINT8, BOOL, FLOAT16, FLOAT32, INT64])
+def test_rows_twice_as_long_end_with_those_that_they_are_made_of(
+    dtype: DType, at_end: bool, level: str
+) -> None:
+    runner = Runner([nearest(dtype, (C, H, W), (I, J))], target(level), chunks=2, at_end=at_end)
+    for length, more in itertools.product((1, 8, 17, 50), (-1, 0)):
+        shape, size = (2, 3, length), (6, 2 * length + more)
+        given = feeds(dtype, shape, size, "repeated")
+        found = runner.run(given, dict(zip("CHWIJ", (*shape, *size), strict=True)))
+        np.testing.assert_array_equal(found[0], expected(given))
+
+
 @pytest.mark.parametrize("level", ["host", "x86-64-v3"])
 @pytest.mark.parametrize("length", [1, 15, 64, 200])
 def test_extents_may_be_known(length: int, level: str) -> None:
@@ -119,6 +133,14 @@ def test_places_out_of_range_fail(wrong: int, where: str) -> None:
     values = {"C": 2, "H": 9, "W": 9, "I": 18, "J": 18}
     with pytest.raises(Fail, match="index"):
         compiled(y, given, values)
+
+
+def test_rows_more_than_twice_as_long_fail() -> None:
+    y = nearest(FLOAT32, (C, H, W), (I, J))
+    given = feeds(FLOAT32, (2, 9, 9), (18, 18), "repeated")
+    given["columns"] = np.arange(19) // 2
+    with pytest.raises(Fail, match="index"):
+        compiled(y, given, {"C": 2, "H": 9, "W": 9, "I": 18, "J": 19})
 
 
 @pytest.mark.parametrize("rise", RISES)

@@ -19,7 +19,7 @@ from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Picked, Picks,
 from fornix.compile.schedule.chunks import combined, in_scratch
 from fornix.compile.target import Target
 from fornix.dtype import INT64, DType
-from fornix.ir.dim import DimLike, ceildiv, minimum
+from fornix.ir.dim import Dim, DimLike, ceildiv, minimum
 from fornix.ir.dim.expression import Atom, substitute, terms_of
 from fornix.ir.loops import (
     Buffer,
@@ -30,8 +30,11 @@ from fornix.ir.loops import (
     Variable,
     apply,
     cast,
+    index,
+    load,
     substitute_scalar,
 )
+from fornix.ir.loops import replace as replace_scalar
 from fornix.ir.loops.scalar import reduction
 
 ROWS = 16
@@ -60,8 +63,38 @@ def picked_nest(store: Store, vector: Variable | None, target: Target, lanes: in
     put = Put(part.buffer, part.address, part.value)
     tables = [_tables(vector, lanes, own) for own in bits.values()]
     body = _ways(vector, bits, tables, (Chunks(axes, _rows(put, row, vector)),))
+    if len(bits) == 1:  # no tables are read: that matters where results leave the caches
+        (place,) = bits
+        twice = replace(put, value=_twice(put.value, place, vector))
+        is_it, is_not = _is_twice(place, vector)
+        whole = (Chunks(axes, (Loop(row, (Lanes(vector, 1, (twice,)),)),)),)
+        body = (When(is_it, whole), When(is_not, body))
     scratch, size = in_scratch(itertools.chain(*tables))
     return Nest("map", body, lanes, combined(axes)[0], scratch=scratch, scratch_bytes=size)
+
+
+def _is_twice(place: Loaded, vector: Variable) -> tuple[Scalar, Scalar]:
+    """Whether each value of ``place`` is there for two of ``vector``, in order; whether not."""
+    own = Variable("s", vector.extent)
+    here = cast(substitute_scalar(place.expr, {vector: own.dim}), INT64)
+    half = index(own.dim // 2)
+    far = reduction("max", (own,), apply("max", here - half, half - here))
+    is_beyond = cast(apply("le", index(place.extent * 2), index(vector.extent - 1)), INT64)
+    far = apply("max", far, is_beyond)
+    return apply("le", far, 0), apply("lt", 0, far)
+
+
+def _twice(value: Scalar, place: Loaded, vector: Variable) -> Scalar:
+    """``value`` with half of ``vector`` for ``place``, where elements lie at it."""
+    at = Dim({(place,): 1})
+    return replace_scalar(
+        value,
+        {
+            e: load(e.buffer, e.address - at + vector.dim // 2)
+            for e in _outside(value)
+            if isinstance(e, Load) and e.guard is None and only_place(e.address, vector) is place
+        },
+    )
 
 
 def _rows(put: Put, row: Variable, vector: Variable) -> Block:
