@@ -10,7 +10,7 @@ import pytest
 from fornix.format.text import parse_model
 from fornix.ir.load import from_message
 from fornix.ops.cumulative_loops import LARGE_BYTES
-from fornix.runtime import InferenceSession, SessionOptions
+from fornix.runtime import InferenceSession, OrtValue, SessionOptions
 
 DTYPES = {"float": np.float32, "double": np.float64, "int32": np.int32, "int64": np.int64}
 SHAPES = [
@@ -105,3 +105,30 @@ def test_threads_change_nothing() -> None:
     x = np.random.default_rng(0).normal(size=(40, 100, 150)).astype(np.float32)
     made = session("float", 1, threads=2, exclusive=False, reverse=False)
     np.testing.assert_array_equal(made.run(None, {"x": x})[0], np.cumsum(x, 1))
+
+
+@pytest.mark.parametrize("extents", ["a, b, c", "3, 5, 19"])
+def test_sums_lie_apart_from_what_they_read(extents: str) -> None:
+    model = parse_model(f"""<ir_version: 8, opset_import: ["" : 18]>
+    f (float[{extents}] x) => (float[{extents}] y) <int64 axis = {{1}}> {{
+        e = Exp (x) z = CumSum (e, axis) w = CumSum <reverse = 1> (z, axis) y = Neg (w) }}""")
+    x = np.random.default_rng(6).standard_normal((3, 5, 19)).astype(np.float32)
+    z = np.cumsum(np.exp(x.astype(np.float64)), axis=1)
+    expected = -np.cumsum(z[:, ::-1], axis=1)[:, ::-1]
+    found = InferenceSession(model)
+    for _ in range(3):
+        np.testing.assert_allclose(found.run(None, {"x": x})[0], expected, rtol=1e-5)
+
+
+def test_sums_may_be_bound_to_the_place_of_what_they_read() -> None:
+    model = parse_model("""<ir_version: 8, opset_import: ["" : 18]>
+    f (float[3, 5, 19] x) => (float[3, 5, 19] y) <int64 axis = {1}> { y = CumSum (x, axis) }""")
+    found = InferenceSession(model)
+    x = np.random.default_rng(7).standard_normal((3, 5, 19)).astype(np.float32)
+    for _ in range(3):
+        held = OrtValue.ortvalue_from_numpy(x.copy())
+        binding = found.io_binding()
+        binding.bind_ortvalue_input("x", held)
+        binding.bind_ortvalue_output("y", held)
+        found.run_with_iobinding(binding)
+        np.testing.assert_allclose(held.numpy(), np.cumsum(x, axis=1), rtol=1e-4, atol=1e-5)
