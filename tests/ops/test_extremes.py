@@ -108,6 +108,23 @@ def test_few_of_a_row_are_chosen_by_loops(dtype: DType, largest: int) -> None:
     check_lowering("TopK", [x, np.array([2])], {"largest": largest, "axis": 0}, outputs=2)
 
 
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int64, np.uint8])
+@pytest.mark.parametrize("extent", [255, 256, 700])
+def test_the_foremost_of_a_row_of_any_length_is_found(
+    extent: int, dtype: Any, largest: int
+) -> None:
+    x = np.random.default_rng(extent).integers(0, 50, (6, extent)).astype(dtype)
+    if x.dtype.kind == "f":
+        x[1, 3:], x[2, 9], x[3] = np.nan, np.inf, -0.0
+        x[3, 200], x[4, 77] = 0.0, -np.inf
+    given = [x, np.array([1])]
+    check_lowering("TopK", given, {"largest": largest}, outputs=2)
+    [y, _] = run_op("TopK", given, {"largest": largest}, outputs=2)
+    extreme = (np.max if largest else np.fmin.reduce)(x, axis=1)
+    np.testing.assert_array_equal(y[:, 0], extreme)
+
+
 @pytest.mark.parametrize(
     ("shape", "count", "axis"),
     [((1, 8400), 16, 1), ((3, 900), 400, 1), ((130, 7), 130, 0), ((5, 64, 3), 20, 1), ((9,), 9, 0)],

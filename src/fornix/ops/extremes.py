@@ -249,6 +249,11 @@ FEW = 31
 the time, as loops over them fill vectors badly."""
 
 
+LONG = 256
+"""Floats from which on a row of keys, which are made in a few operations of each, is not written
+to be read again: 2,000 rows of 5,000 take 1.4 ms for 3.9. Keys of integers never are."""
+
+
 @TopK.lower
 def lower_top_k(
     X: Tensor,
@@ -290,7 +295,9 @@ def _first(X: Tensor, place: int, *, is_largest: bool) -> tuple[Tensor, Tensor]:
     """The least key of each row, and the least place that has it."""
     extent = X.shape[place]
     number = _short if (known(extent) or MOST_SHORT) < MOST_SHORT else index
-    keys = stored(compute(X.shape, lambda *i: sort_key(X[i], is_largest=is_largest)), "keys")
+    keys = compute(X.shape, lambda *i: sort_key(X[i], is_largest=is_largest))
+    if X.buffer is None or (X.dtype.is_float and (known(extent) or 0) < LONG):
+        keys = stored(keys, "keys")
     least = along("min", keys, [place])
 
     def position(*i: DimLike) -> Scalar:
