@@ -135,6 +135,22 @@ def test_places_out_of_range_fail(wrong: int, where: str) -> None:
         compiled(y, given, values)
 
 
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("level", ["host", "x86-64-v3"])
+@pytest.mark.parametrize("size", [(0, 40), (5, 0)])
+def test_nothing_is_read_of_images_without_elements(
+    size: tuple[int, int], level: str, at_end: bool
+) -> None:
+    runner = Runner([nearest(FLOAT32, (2, H, W), (I, J))], target(level), at_end=at_end)
+    given: dict[str, Array] = {
+        "x": np.zeros((2, *size), np.float32),
+        "rows": np.zeros(6, np.int64),
+        "columns": np.arange(40) // 3,
+    }
+    with pytest.raises(Fail, match="index"):
+        runner.run(given, {"H": size[0], "W": size[1], "I": 6, "J": 40})
+
+
 def test_rows_more_than_twice_as_long_fail() -> None:
     y = nearest(FLOAT32, (C, H, W), (I, J))
     given = feeds(FLOAT32, (2, 9, 9), (18, 18), "repeated")

@@ -44,9 +44,12 @@ def load(em: Emitter, e: Load, unit: int) -> Value:
     step = stride(em, e.address)
     if step == 0 and guard is None:
         return _load_one(em, e, None)
-    place = byte_of(em, e)
+    place, picks = byte_of(em, e), picks_of(em, e)
     if place is not None:
         value = look_up(em, e, place, unit, _earliest(em, e.buffer))
+    elif picks is not None:
+        origin = address(em, e.buffer, e.address - Dim({(picks.place,): 1}))
+        value = picked(em, e, picks, unit, origin, guard)
     elif step == 1 and guard is not None and not guard.is_vector and unit not in em.masks:
         value = _load_or_default(em, e, guard, unit)
     else:
@@ -62,10 +65,6 @@ def _load_lanes(em: Emitter, e: Load, step: int | None, mask: Value | None, unit
     NB: for processors without AVX-512, LLVM makes of a masked load whose mask is constant and off
     in every second lane one that reads all lanes, also what lies behind the end of a buffer.
     """
-    picks = picks_of(em, e) if step is None else None
-    if picks is not None:
-        origin = address(em, e.buffer, e.address - Dim({(picks.place,): 1}))
-        return picked(em, e, picks, unit, origin)
     is_masked = mask is not None and (e.guard is not None or "avx512f" not in em.target.features)
     if step is None and not is_masked and em.is_aligned and em.vector is not None:
         near = near_offsets(e.address, em.vector, em.lanes)
@@ -236,11 +235,9 @@ def _guard_of_empty_axes(em: Emitter, e: Load, guard: Value | None) -> Value | N
             depth = max(extent.depth, em.barrier)
             text = em.put(depth, f"icmp sgt i64 {extent.text}, 0")
             found = em.remember(key, Value(text, False, depth))
-        if guard is None:
+        if e.guard is None:
             em.check("index", f"{atom}", found, 0)
-            guard = found
-        else:
-            guard = _both(em, guard, found)
+        guard = found if guard is None else _both(em, guard, found)
     return guard
 
 

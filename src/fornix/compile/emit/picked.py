@@ -16,7 +16,7 @@ from fornix.compile.axes import only_place
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.types import memory_type, size_of
 from fornix.compile.nest import Picks
-from fornix.dtype import DType
+from fornix.dtype import BOOL, DType
 from fornix.ir.dim import Dim, is_nonnegative
 from fornix.ir.loops import Load
 
@@ -93,14 +93,19 @@ def picks_of(em: Emitter, e: Load) -> Picks | None:
     return picks if is_it else None
 
 
-def picked(em: Emitter, e: Load, picks: Picks, unit: int, origin: Value) -> Value:
-    """The elements of ``unit`` that ``e`` reads, of which the one numbered 0 lies at ``origin``."""
+def picked(
+    em: Emitter, e: Load, picks: Picks, unit: int, origin: Value, guard: Value | None
+) -> Value:
+    """The elements of ``unit`` that ``e`` reads, of which the one numbered 0 lies at ``origin``.
+
+    Nothing is read where ``guard`` does not hold, which is the same in all lanes.
+    """
     kind, lanes, bits = memory_type(e.dtype), em.lanes, picks.bits
     first, numbers = _told(em, picks, unit)
     depth = max(origin.depth, first.depth)
     where = f"getelementptr {kind}, ptr {origin.text}, i64 {first.text}"
     pointer = Value(em.put(depth, where), False, depth)
-    parts = [_part(em, e, pointer, picks, k) for k in range(picks.count)]
+    parts = [_part(em, e, pointer, picks, k, guard) for k in range(picks.count)]
     text = _of_parts(em, parts, numbers.text, bits, depth)
     if bits > size_of(e.dtype) * 8:
         text = em.put(depth, f"trunc <{lanes} x i{bits}> {text} to <{lanes} x {kind}>")
@@ -124,17 +129,24 @@ def _told(em: Emitter, picks: Picks, unit: int) -> tuple[Value, Value]:
     return first, numbers
 
 
-def _part(em: Emitter, e: Load, where: Value, picks: Picks, number: int) -> str:
+def _part(
+    em: Emitter, e: Load, where: Value, picks: Picks, number: int, guard: Value | None
+) -> str:
     """Vector ``number`` of those picked from; lanes beyond the axis are not read."""
     size, lanes, depth = size_of(e.dtype), em.lanes, where.depth
     own, wide = f"i{size * 8}", f"i{picks.bits}"
     kind, text = f"<{lanes} x {own}>", where.text
     if number:
         text = em.put(depth, f"getelementptr {own}, ptr {text}, i64 {number * lanes}")
-    if is_nonnegative(picks.place.extent - picks.count * lanes) is True:
+    is_long = is_nonnegative(picks.place.extent - picks.count * lanes) is True
+    if is_long and guard is None:
         text = em.put(depth, f"load {kind}, ptr {text}, align {size}")
     else:
         mask = em.first_lanes(em.dim(picks.place.extent), number)
+        if guard is not None:
+            own_depth = max(mask.depth, guard.depth)
+            given_lanes = f"and <{lanes} x i1> {mask.text}, {em.splat(guard, BOOL)}"
+            mask = Value(em.put(own_depth, given_lanes), True, own_depth)
         function = f"llvm.masked.load.v{lanes}{own}.p0"
         given = (("ptr", text), ("i32", str(size)), (f"<{lanes} x i1>", mask.text))
         text = em.call(depth, kind, function, *given, (kind, "zeroinitializer"))
