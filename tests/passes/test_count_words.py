@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fornix.errors import ShapeError
 from fornix.format.text import parse_model
 from fornix.ir.load import from_message
 from fornix.ops import text_parts
@@ -277,3 +278,25 @@ def test_a_column_without_texts_has_no_counts() -> None:
 def test_words_of_several_texts_in_a_row_are_no_column(columns: int, axis: int) -> None:
     x = np.concatenate([sampled(20, 9)] * columns, axis=1)
     compare(of_columns(columns, axis), x, {"Tokenizer", "TfIdfVectorizer", "Flatten"})
+
+
+def test_a_column_that_has_to_be_a_list_is_refused() -> None:
+    made = from_message(
+        parse_model("""
+    <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+    g (string[N, 1] x) => (float[N, 1] y) {
+      lower = StringNormalizer <case_change_action = "LOWER"> (x)
+      words = com.microsoft.Tokenizer <mark = 0, mincharnum = 1, pad_value = "#",
+                                       tokenexp = "[a-z]+"> (lower)
+      rows = Flatten (words)
+      y = TfIdfVectorizer <max_gram_length = 1, min_gram_length = 1, max_skip_count = 0,
+        mode = "TF", ngram_counts = [0], ngram_indexes = [0], pool_strings = ["a"]> (rows)
+    }
+    """)
+    )
+    session = InferenceSession(made)
+    for _ in range(3):
+        [found] = session.run(None, {"x": np.array([["A b a"]], object)})
+        assert found.tolist() == [[2.0]]
+        with pytest.raises(ShapeError, match=r"\[C\] or \[1, C\], found \[2, 1\]"):
+            session.run(None, {"x": np.array([["a"], ["b"]], object)})

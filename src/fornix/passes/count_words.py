@@ -96,7 +96,8 @@ def _cutting(node: Node, inference: Inference) -> tuple[Value, dict[str, Any]] |
     fact = None if texts is None else inference.fact(texts)
     if fact is None or not fact.has_rank or fact.dtype is not STRING or fact.constant is not None:
         return None
-    if texts is None or fact.shape[1:] not in {(), (1,)} or fact.rank == 0 or fact.shape[0] == 0:
+    rest = {(), (1,)} if texts is cut.inputs[0] else {()}  # StringNormalizer refuses columns
+    if texts is None or fact.shape[1:] not in rest or fact.rank == 0 or fact.shape[0] == 0:
         return None
     return _flat_source(texts, inference), attributes
 

@@ -53,7 +53,8 @@ MAX_MET = 64
 MAX_SHORT = 64
 """Sets of extents that have a short way where one serves all others."""
 MAX_ALONE = 256
-"""The same where none does: of a pipeline of texts they take a megabyte."""
+"""The same where none does: each keeps memory for a run of its extents, some kilobytes of a
+pipeline of texts and no more than what some 60 µs read and write."""
 BEYOND = 16
 """Of so many runs beyond those one gets it in the place of another: making it takes as long as ten
 runs the long way, which extents that change from run to run would take each time."""
@@ -375,7 +376,7 @@ class Programs:
         if len(self._short) >= MAX_SHORT and is_common:
             self._common = self._common or CommonCall.of(self.general) or LongWay()
             most = MAX_ALONE
-            self._beyond += len(self._short) == most
+            self._beyond = self._beyond + 1 if len(self._short) >= most else 0
             if isinstance(self._common, CommonCall) or self._beyond % BEYOND:
                 return
         program = self._chosen.get(run.key)

@@ -388,6 +388,12 @@ def test_extents_beyond_those_with_short_ways_get_one_now_and_then(
             patch.delattr(InferenceSession, "_run")
             for (rows,) in [*ways, *ways]:
                 check(rows)
+    check(20)
+    session.shrink()
+    for rows in range(1, 5):
+        check(rows)
+        check(rows)
+    assert {*ways} == {(1,), (2,), (3,), (4,)}
 
 
 def test_extents_beyond_those_with_short_ways_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
