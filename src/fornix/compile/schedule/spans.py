@@ -92,33 +92,23 @@ def _loops(
         done = done + many * count
 
 
-def by_size(
-    axis: Variable,
-    most: int,
-    box: Box,
-    piece: Variable | None = None,
-    row: DimLike = 0,
-) -> Iterator[When]:
-    """``box`` for all of ``axis``, by as many elements as take least for it, ``most`` at most.
-
-    Or for one ``piece`` of several, of which each takes as many boxes, or one more; the last box of
-    all may begin in the one before. The axis may consist of rows of so many elements.
-    """
+def by_size(axis: Variable, most: int, box: Box) -> Iterator[When]:
+    """``box`` for all of ``axis``, by as many elements as take least for it, ``most`` at most."""
     sizes = sorted({min(size, most) for size in SIZES})
-    best = _best(axis.extent, sizes, row)
+    best = _best(axis.extent, sizes)
     for size in sizes:
-        first: DimLike = 0
-        end = ceildiv(axis.extent, size)
-        if piece is not None:
-            first, end = ((piece.dim + k) * end // piece.extent for k in (0, 1))
-        turn = Variable(axis.name, end - first)
-        start = minimum((first + turn.dim) * size, axis.extent - size)
+        turn = Variable(axis.name, ceildiv(axis.extent, size))
+        start = minimum(turn.dim * size, axis.extent - size)
         loop = Loop(turn, (box(Span(axis, start, size)),))
         yield When(apply("eq", best, index(size)), (loop,))
 
 
 def boxes(axis: Variable, most: int, box: OpenBox, piece: Variable, row: DimLike) -> Boxes:
-    """The same for a ``piece``, by one ``box`` of as many elements as take least for all."""
+    """The same for one ``piece`` of several, by one ``box``, which is as long as a run tells.
+
+    Each piece takes as many boxes, or one more; the last box of all may begin in the one before.
+    The axis may consist of rows of so many elements.
+    """
     sizes = sorted({min(size, most) for size in SIZES})
     less, begin = Variable("n", sizes[-1]), Variable(axis.name, axis.extent)
     size = less.dim + 1
@@ -130,7 +120,7 @@ def boxes(axis: Variable, most: int, box: OpenBox, piece: Variable, row: DimLike
     return Boxes(patch, (*sizes,), _best(axis.extent, sizes, row), less, turn, begin, start)
 
 
-def _best(count: DimLike, sizes: Sequence[int], row: DimLike) -> Scalar:
+def _best(count: DimLike, sizes: Sequence[int], row: DimLike = 0) -> Scalar:
     """Which of ``sizes`` takes least for ``count`` elements."""
     best: Scalar = index(1)
     least: Scalar | None = None
@@ -172,4 +162,4 @@ def _is_worth(axis: Variable, most: int, some: int) -> DimLike:
     return 1 - minimum(maximum(long * SOME_GAIN[0] - short * SOME_GAIN[1] + 1, 0), 1)
 
 
-__all__ = ["by_size", "open_row", "open_rows", "pieces", "turns"]
+__all__ = ["boxes", "by_size", "open_row", "open_rows", "pieces", "turns"]
