@@ -356,3 +356,18 @@ def test_tables_that_rows_are_gathered_from_stay_integers(dtype: Any) -> None:
     (expected,) = fornix.ReferenceEvaluator(text).run(None, {"x": x})
     np.testing.assert_array_equal(session.run(None, {"x": x})[0], expected)
     assert operators(session) == ["DequantizeLinear", "Gather"]
+
+
+@pytest.mark.parametrize("opset", [19, 22, 23, 25])
+def test_halves_are_divided_by_scales_of_onnxruntime_in_float32(opset: int) -> None:
+    """996 / 7.75 is 128.516: in halves, as ai.onnx 23 divides them, 128.5, which goes to 128."""
+    node = helper.make_node("QuantizeLinear", ["x", "s"], ["y"], domain="com.microsoft")
+    given = helper.make_tensor_value_info("x", 10, ["N"])
+    result = helper.make_tensor_value_info("y", 2, ["N"])
+    kept = [numpy_helper.from_array(np.asarray(7.75, np.float16), "s")]
+    graph = helper.make_graph([node], "g", [given], [result], kept)
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+    session = fornix.InferenceSession(
+        helper.make_model(graph, opset_imports=imports, ir_version=10)
+    )
+    assert session.run(None, {"x": np.array([996, 0], np.float16)})[0].tolist() == [129, 0]

@@ -17,6 +17,7 @@ from fornix.dtype import FLOAT32, INT4, INT8, INT32, UINT4, UINT8, DType
 from fornix.ir.dim import known
 from fornix.ir.graph import Node, Value
 from fornix.ops.microsoft import DOMAIN
+from fornix.ops.quantize import OWN_PRECISION_SINCE
 from fornix.passes.fold_constants import is_looked_up
 from fornix.passes.make import Maker
 from fornix.passes.pattern import P, Rule, any_, const, rewrite
@@ -58,13 +59,17 @@ def quantize_as_the_standard(
 ) -> Value | None:
     """Quantization of com.microsoft = that of ai.onnx, where that knows its types."""
     is_stored = x.constant is not None and (zero is None or zero.constant is not None)
-    if is_stored and make.fact(x).dtype in WHOLE:
+    if LEAST_OF_AXES <= make.opset < LEAST_OF_ALL and is_stored:
         x, zero = _whole(x, make), None if zero is None else _whole(zero, make)
     dtypes = {make.fact(value).dtype for value in (x, scale, node.output)}
     least = LEAST_OF_AXES if dtypes <= {FLOAT32, INT8, UINT8, INT32} else LEAST_OF_ALL
     if make.opset < least:
         return None
-    return make.node(node.op_type, (x, scale, zero), dict(node.attributes))
+    given: dict[str, Any] = dict(node.attributes)
+    is_narrow = node.op_type == "QuantizeLinear" and make.fact(scale).dtype is not FLOAT32
+    if is_narrow and make.opset >= OWN_PRECISION_SINCE:
+        given["precision"] = FLOAT32.code
+    return make.node(node.op_type, (x, scale, zero), given)
 
 
 @rewrite(P.DequantizeLinear(any_("x"), any_("scale"), const("zero?"), bind="node"))
