@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4_410,
     "edit": 1150,
     "compile": 18_630,
-    "runtime": 12_059,
+    "runtime": 12_069,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

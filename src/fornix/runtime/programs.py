@@ -123,6 +123,8 @@ class Programs:
         self._asked: set[tuple[frozenset[str], frozenset[str]]] = set()
         """What somebody has asked for who wanted values inside the model."""
         self._special: dict[tuple[tuple[str, int], ...], Made] = {}
+        self._refused: set[tuple[tuple[str, int], ...]] = set()
+        """Special extents that are not what nodes ask for, which have no program."""
         self._unranked = [v.name for v in self.general.inputs.values() if _is_unranked(v)]
         self._ranked: dict[tuple[int, ...], Programs] = {}
         """By the ranks of inputs of which the model does not say them."""
@@ -538,13 +540,26 @@ class Programs:
         return made.program if made and self.serves(numbers, feeds) else None
 
     def made(self, numbers: Mapping[str, int]) -> Made | None:
-        """The program in which symbols have these ``numbers``; None if there are too many."""
+        """The program in which symbols have these ``numbers``.
+
+        None if there are too many, and if nodes ask for other extents.
+        """
         if not numbers:
             return self._general
         key = tuple(sorted(numbers.items()))
-        if key not in self._special and len(self._special) < MAX_PROGRAMS:
-            self._special[key] = self._made(numbers)
+        is_new = key not in self._special and key not in self._refused
+        if is_new and len(self._special) < MAX_PROGRAMS:
+            try:
+                self._special[key] = self._made(numbers)
+            except NotAsCompiled:
+                self._refuse(key)
         return self._special.get(key)
+
+    def _refuse(self, key: tuple[tuple[str, int], ...]) -> None:
+        """Remember that there is no program for these extents, which takes long to find."""
+        if len(self._refused) >= MAX_KEYS:
+            self._refused.clear()
+        self._refused.add(key)
 
     def serves(self, numbers: Mapping[str, int], feeds: Mapping[str, Any]) -> bool:
         """Whether the program in which symbols have these ``numbers`` is made for ``feeds``.

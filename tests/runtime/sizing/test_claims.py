@@ -10,7 +10,8 @@ import pytest
 from onnx import parser
 
 from fornix.errors import FornixError, ShapeError
-from fornix.runtime import InferenceSession
+from fornix.runtime import InferenceSession, making
+from fornix.runtime.program import Program
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -137,3 +138,29 @@ def test_an_extent_of_nothing_in_a_computed_shape_copies_one() -> None:
     assert run(found, {"x": (0, 0, 3)}).shape == (3, 0, 3)
     with pytest.raises(ShapeError, match=r"\(Reshape"):
         run(found, {"x": (0, 2, 3)})
+
+
+def test_extents_that_nodes_do_not_ask_for_are_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = session(f"(float[2, 9] x, float[2, m] k) => (int64[2] y) {{ {SHAPE_OF['Add']} }}")
+    make, numbers = making.make_program, list[Mapping[str, int]]()
+
+    def noted(*args: Any, **options: Any) -> Program:
+        numbers.append(args[4])
+        return make(*args, **options)
+
+    monkeypatch.setattr(making, "make_program", noted)
+    for extent in (2, 2, 3, 2, 3):
+        with pytest.raises(ShapeError, match=r"\(Add"):
+            run(found, {"x": (2, 9), "k": (2, extent)})
+    assert numbers == [{"m": 2}, {"m": 3}]
+
+
+def test_an_extent_of_one_broadcasts_in_a_program_of_its_own() -> None:
+    found = session(
+        "(float[m, 2] x, float[k, 1] w) => (int64[2] y) { s = Mul (x, w) y = Shape (s) }"
+    )
+    for one, other in [(1, 3), (3, 1), (1, 4), (1, 1)]:
+        shapes = {"x": (one, 2), "w": (other, 1)}
+        assert run(found, shapes).tolist() == [max(one, other), 2]
+        assert found._programs is not None
+        found._programs.chosen({name: np.ones(shape) for name, shape in shapes.items()})

@@ -124,6 +124,8 @@ def unasked(
     for claim in sorted({claim.bound(own) for claim in asked} - still, key=str):
         one, other, broadcasts = claim.bound(taken).bound(fixed)
         known_ends, (name, number) = (known(one), known(other)), _single(one - other)
+        if broadcasts and 1 in known_ends:
+            continue
         if name is not None and number is not None:
             fixed[name] = number
         elif name is not None:
@@ -131,7 +133,7 @@ def unasked(
         elif None in known_ends:
             more = solved([one, other], given, {})
             taken = {key: _bound(d, more) for key, d in taken.items()} | more
-        elif one != other and not (broadcasts and 1 in known_ends):
+        elif one != other:
             if numbers:
                 raise NotAsCompiled(f"{claim.one} and {claim.other} are to be equal")
             never |= {name for name in _names(claim.one) | _names(claim.other) if name}
