@@ -80,8 +80,9 @@ def lower_similarity(
 
         return stored(compute(squares.shape, near), "similar")
     if kind == "SIGMOID":
-        # What comes of it lies between −1 and 1; in float64 it takes three times as long.
-        rows = cast_tensor(rows, FLOAT32)
+        # What comes of it lies between −1 and 1; in float64 it takes three times as long. Rows are
+        # stored, as each product would convert them anew.
+        rows = stored(cast_tensor(rows, FLOAT32), "rows")
     products = linear(rows, support, np.zeros(count))
     if kind == "LINEAR":
         return products
