@@ -164,3 +164,12 @@ def test_an_extent_of_one_broadcasts_in_a_program_of_its_own() -> None:
         assert run(found, shapes).tolist() == [max(one, other), 2]
         assert found._programs is not None
         found._programs.chosen({name: np.ones(shape) for name, shape in shapes.items()})
+
+
+def test_what_is_not_known_beside_an_extent_of_nothing_is_not_what_is_left() -> None:
+    found = session(
+        "(float[c, 1, a] x, float[k, c] w) => (float[l, m] y) <int64[2] s = {2, -1}>"
+        "{ v = Reshape (x, s) u = Shape (w) y = Reshape (v, u) }"
+    )
+    assert run(found, {"x": (0, 1, 3), "w": (3, 0)}).shape == (3, 0)
+    assert run(found, {"x": (0, 1, 1), "w": (1, 0)}).shape == (1, 0)

@@ -90,10 +90,12 @@ def keeps_elements(node: Node, make: Maker) -> bool:
 def target_of(before: Sequence[DimLike], after: Sequence[DimLike]) -> Array | None:
     """What Reshape needs to hear to make ``after`` of ``before``; None if it has no words for it.
 
-    Unknown extents that stay on their axis are copied by 0, and one more may be −1.
+    Unknown extents that stay on their axis are copied by 0, and one more may be −1, of which
+    nothing says how long it is where another one is 0.
     """
     target = [_entry(extent, before[axis : axis + 1]) for axis, extent in enumerate(after)]
-    return None if target.count(-1) > 1 else np.array(target, np.int64)
+    most = 0 if 0 in map(known, after) else 1
+    return None if target.count(-1) > most else np.array(target, np.int64)
 
 
 def _entry(extent: DimLike, there: Sequence[DimLike]) -> int:
