@@ -53,6 +53,8 @@ def test_products_of_one_row_and_more_are_those_of_numpy(
         (1, 1, 70, 150),
         (3, 1, 33, 65),
         (2, 1, 1, 1),
+        (2, 1, 48, 33),
+        (2, 1, 47, 33),
         (1, 2, 40, 17),
         (2, 9, 64, 64),
     ]:
@@ -71,11 +73,14 @@ def test_nothing_is_packed_for_one_row(*, is_turned: bool) -> None:
     a, b = tensor("a", (H, M, K), FLOAT32), tensor("b", (H, *columns), FLOAT32)
     pieces = schedule(store_of(product(a, b, is_turned=is_turned)), target("x86-64-v4"))
 
-    def count(rows: int) -> int:
+    def count(rows: int, terms: int) -> int:
         assert M.atom is not None
-        return sum(substitute(p.is_run, {M.atom: rows}, {}) == 1 for p in pieces)
+        assert K.atom is not None
+        return sum(substitute(p.is_run, {M.atom: rows, K.atom: terms}, {}) == 1 for p in pieces)
 
-    assert (count(1), count(2)) == (1, 2)
+    assert (count(1, 64), count(2, 64)) == (1, 2)
+    # short columns that lie side by side fill no vectors, packed ones do
+    assert count(1, 8) == (2 if is_turned else 1)
 
 
 def test_only_rows_that_a_run_tells_apart_have_a_way_of_their_own() -> None:
