@@ -156,8 +156,9 @@ def write(source: Computation, target: Target) -> list[Emitted]:
     result = []
     pieces = schedule(source, target)
     parts = [piece.stores for piece in pieces]
-    is_same = all(piece.is_same and piece.is_run == 1 for piece in pieces)
-    work = works(stores(source), parts, is_same=is_same)
+    is_same = all(piece.is_same for piece in pieces)
+    ways = [piece.is_run for piece in pieces]
+    work = works(stores(source), parts, is_same=is_same, ways=ways)
     for piece, share in zip(pieces, work, strict=True):
         made = dict.fromkeys(s.buffer for s in piece.stores)
         outputs = tuple(b for b in made if b not in piece.nest.scratch)

@@ -53,20 +53,28 @@ PRODUCTS: dict[float, int] = {1: 0, 2: 1, 3: 2, -1: OPERATIONS_OF["div"]}
 
 
 def works(
-    whole: Sequence[Store], parts: Sequence[Sequence[Store]], *, is_same: bool = True
+    whole: Sequence[Store],
+    parts: Sequence[Sequence[Store]],
+    *,
+    is_same: bool = True,
+    ways: Sequence[DimLike] = (),
 ) -> list[Work]:
     """The work of ``parts``, which together do what ``whole`` says.
 
     What is not done by other parts is done by the last; unless they do other arithmetic, so that
-    it is not the same.
+    it is not the same. Parts that differ in ``ways`` do not run together: each way does it all, and
+    products with zeros that fill its last block are none.
     """
     counts = [operations(stores) for stores in parts]
     if is_same:
-        rest = operations(map(split, whole))  # a part of an index is one of few values
-        for k, count in enumerate(counts[:-1]):
-            counts[k] = minimum(count, rest)  # products with zeros, of groups done as one, are none
-            rest = maximum(rest - count, 0)
-        counts[-1] = rest
+        rest = asked = operations(map(split, whole))  # a part of an index is one of few values
+        left: dict[DimLike, DimLike] = {}
+        for k, way in enumerate(ways or [1] * len(parts)):
+            rest = left.get(way, asked)
+            left[way] = maximum(rest - counts[k], 0)
+            counts[k] = minimum(counts[k], rest)  # products with zeros are none
+        if len(left) == 1:
+            counts[-1] = rest
     found = []
     for count, stores in zip(counts, parts, strict=True):
         read, written = traffic(stores)
